@@ -1,0 +1,14 @@
+"""The only place of the node that reads wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""Seconds since 1970 UTC, as an integer."""
+
+
+def wall_clock() -> int:
+    """Return the time of the system, seconds UTC."""
+    return int(time.time())

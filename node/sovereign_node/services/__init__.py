@@ -1,0 +1,1 @@
+"""What a node does: discovery, contracts, storing for others, backing up, restoring."""
