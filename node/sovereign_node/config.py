@@ -110,7 +110,7 @@ def load_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _invalid(path, str(error)) from error
     try:
-        config = _build(Config, data, "")
+        config: Config = _build(Config, data, "")
     except ValueError as error:
         raise _invalid(path, str(error)) from error
     check_config(config)
@@ -212,7 +212,7 @@ def _rows(cls: type[Any], prefix: str) -> list[str]:
 
 
 def _factory(item: Field[Any]) -> type[Any]:
-    factory = item.default_factory
+    factory: Any = item.default_factory
     assert isinstance(factory, type)
     return factory
 

@@ -11,7 +11,8 @@ import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -24,6 +25,9 @@ from starlette.routing import Route
 
 from sovereign_node.api.operations import Operation, openapi_document, parse_parameters
 from sovereign_node.errors import ExitCode, NodeError
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -92,7 +96,7 @@ class LocalApi:
         """Address for clients."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         app = Starlette(
             routes=[
@@ -110,10 +114,10 @@ class LocalApi:
         config.shutdown_timeout = 0.5
         config.include_server_header = False
         await serve(
-            guarded,  # type: ignore[arg-type]
+            guarded,
             config,
             shutdown_trigger=trio.sleep_forever,
-            task_status=task_status,  # type: ignore[arg-type]
+            task_status=task_status,
         )
 
     async def _openapi(self, request: Request) -> Response:
@@ -184,10 +188,11 @@ async def _read_json(request: Request) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise NodeError("bad_request", "the content type must be application/json", "", ExitCode.USAGE)
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise NodeError("bad_request", "the request is too large", "", ExitCode.USAGE)
+    async with aclosing(request.stream()) as parts:
+        async for part in parts:
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise NodeError("bad_request", "the request is too large", "", ExitCode.USAGE)
     try:
         return json.loads(body or b"{}")
     except ValueError as error:
