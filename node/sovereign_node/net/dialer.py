@@ -1,0 +1,118 @@
+"""Reaching a peer over all its addresses at once, with a deadline.
+
+Defects of libp2p 0.8.1 answered here: its swarm dials only the first address of each kind, so that a peer whose
+first TCP address is dead cannot be reached and is then refused for 60 s; it waits a fixed 250 ms after each
+successful start; and it gives a peer that accepts TCP and says nothing 120 s. We open the pipe ourselves, start
+the next address when the one before has failed or had its head start, and hand the first pipe that connects to
+the swarm's upgrade (Noise, then Yamux), which proves the identity.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import trio
+from libp2p.network.connection.raw_connection import RawConnection
+
+from sovereign_node.net.addresses import is_tcp, parse_tcp, path_of_ip, split_peer_id
+from sovereign_node.net.errors import AddressError, DialError
+from sovereign_node.net.identity import to_libp2p_id
+from sovereign_node.net.pipes import Pipe
+from sovereign_node.net.transports import PipeTransport
+
+# How long an address may be tried alone before the next one starts as well (RFC 8305 recommends 250 ms).
+HEAD_START_S = 0.2
+# An announcement may list any number of addresses; dialling more of them serves only an attacker.
+MAX_ADDRESSES = 16
+
+Upgrade = Callable[[RawConnection, Any], Awaitable[Any]]
+
+
+async def open_tcp(address: str) -> Pipe:
+    """Connect to a TCP multiaddr.
+
+    Raises:
+        AddressError: not a TCP address.
+        OSError: refused, unreachable, or the name does not resolve.
+    """
+    tcp = parse_tcp(address)
+    stream = await trio.open_tcp_stream(tcp.host, tcp.port)
+    host, port = stream.socket.getpeername()[:2]
+    transport, _ = split_peer_id(address)
+    return Pipe(stream, address=transport, path=path_of_ip(host), remote=(host, port))
+
+
+class Dialer:
+    """Race the addresses of a peer.
+
+    Args:
+        upgrade: the swarm's upgrade of an outbound raw connection; returns its connection object.
+        transports: custom byte pipes, asked in order for addresses that are not TCP.
+    """
+
+    def __init__(self, upgrade: Upgrade, transports: Sequence[PipeTransport]) -> None:
+        self._upgrade = upgrade
+        self._transports = transports
+
+    async def dial(self, peer_id: str, addresses: Sequence[str], *, timeout_s: float) -> Any:
+        """Return libp2p's connection object of the first address that leads to the peer.
+
+        Raises:
+            DialError: none did within `timeout_s`; holds the reason for each address.
+        """
+        race = _Race(self, peer_id)
+        candidates = list(dict.fromkeys(split_peer_id(address)[0] for address in addresses))[:MAX_ADDRESSES]
+        with trio.move_on_after(timeout_s):
+            await race.run(candidates)
+        for extra in race.winners[1:]:
+            await extra.close()
+        if not race.winners:
+            causes = {address: race.causes.get(address, "no answer in time") for address in candidates}
+            raise DialError(peer_id, causes)
+        return race.winners[0]
+
+    async def attempt(self, peer_id: str, address: str) -> Any:
+        """Connect and upgrade over one address."""
+        pipe = await self._open(address)
+        try:
+            return await self._upgrade(RawConnection(pipe, True), to_libp2p_id(peer_id))
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await pipe.close()
+            raise
+
+    async def _open(self, address: str) -> Pipe:
+        if is_tcp(address):
+            return await open_tcp(address)
+        for transport in self._transports:
+            if transport.can_dial(address):
+                stream = await transport.dial(address)
+                return Pipe(stream, address=address, path=transport.path)
+        raise AddressError(address, "no transport of this node dials it")
+
+
+class _Race:
+    """The attempts of one dial, started one after the other, first one wins."""
+
+    def __init__(self, dialer: Dialer, peer_id: str) -> None:
+        self._dialer = dialer
+        self._peer_id = peer_id
+        self.winners: list[Any] = []
+        self.causes: dict[str, str] = {}
+
+    async def run(self, addresses: Sequence[str]) -> None:
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(self._attempt, address, failed, nursery.cancel_scope)
+                with trio.move_on_after(HEAD_START_S):
+                    await failed.wait()
+
+    async def _attempt(self, address: str, failed: trio.Event, race: trio.CancelScope) -> None:
+        try:
+            connection = await self._dialer.attempt(self._peer_id, address)
+        except Exception as error:  # noqa: BLE001 - libp2p raises what the remote's bytes make it raise
+            self.causes[address] = str(error) or type(error).__name__
+            failed.set()
+            return
+        self.winners.append(connection)
+        race.cancel()

@@ -1,0 +1,318 @@
+"""A running host: connections to peers, streams over them, and who is told when they come and go."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import trio
+from libp2p.exceptions import BaseLibp2pError
+from libp2p.io.exceptions import IOException
+from libp2p.network.connection.raw_connection import RawConnection
+
+from sovereign_node.clock import Clock
+from sovereign_node.net import liveness, negotiate
+from sovereign_node.net.addresses import expand_wildcard, split_peer_id
+from sovereign_node.net.connection import Connection, ConnectionInfo
+from sovereign_node.net.dialer import Dialer
+from sovereign_node.net.errors import DialError, NegotiationError, ProtocolNotSupportedError, StreamOpenError
+from sovereign_node.net.guard import Handler, StreamDispatcher
+from sovereign_node.net.identity import to_libp2p_id
+from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
+from sovereign_node.net.pipes import Pipe
+from sovereign_node.net.streams import PeerStream
+from sovereign_node.net.transports import PipeTransport
+
+if TYPE_CHECKING:
+    from sovereign_node.net.host import NetworkLimits
+
+_log = structlog.get_logger(__name__)
+
+# Called with the peer id, and whether the peer is connected now; must not block and not raise.
+ConnectionWatcher = Callable[[str, bool], None]
+
+_MAX_KNOWN_PEERS = 4096
+_MAX_ADDRESSES_PER_PEER = 16
+
+
+class Network:
+    """One node's connections. Made by `open_network`, which also runs it.
+
+    Attributes:
+        peer_id: base58 text of this node's peer id.
+    """
+
+    def __init__(
+        self, host: Any, limits: "NetworkLimits", transports: Sequence[PipeTransport], clock: Clock
+    ) -> None:
+        self._host = host
+        self._swarm = host.get_network()
+        self._limits = limits
+        self._clock = clock
+        self._transports = list(transports)
+        self._handlers: dict[str, Handler] = {}
+        self._known: dict[str, list[str]] = {}
+        self._connections: dict[str, list[Connection]] = {}
+        self._watchers: list[ConnectionWatcher] = []
+        self._dials: dict[str, trio.Lock] = {}
+        self._bound: list[str] = []
+        self._nursery: trio.Nursery | None = None
+        self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports)
+        self.peer_id = str(host.get_id())
+        self.door = Door(
+            self._upgrade_inbound,
+            Admission(max_per_network=limits.handshakes_per_network, max_total=limits.handshakes),
+            handshake_timeout_s=limits.handshake_timeout_s,
+        )
+        self._swarm.set_stream_handler(
+            StreamDispatcher(
+                self._handlers,
+                host.get_mux().handlers,
+                negotiation_timeout_s=limits.negotiation_timeout_s,
+                max_streams_per_peer=limits.streams_per_peer,
+            )
+        )
+        self._swarm.notify_connected = self._on_connected
+
+    # Set-up and tear-down, called by `open_network` alone.
+
+    async def bind(self, listen: Sequence[str]) -> list[trio.SocketListener]:
+        """Bind every address, or none."""
+        listeners: list[trio.SocketListener] = []
+        try:
+            for address in listen:
+                listeners += await open_listeners(address)
+        except BaseException:
+            for listener in listeners:
+                await trio.aclose_forcefully(listener)
+            raise
+        self._bound = [bound_address(listener) for listener in listeners]
+        return listeners
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Take the nursery in which connections are watched, and serve the custom transports."""
+        self._nursery = nursery
+        for transport in self._transports:
+            nursery.start_soon(self._serve_transport, transport)
+
+    async def shut_down(self) -> None:
+        """Close every connection at once, then the host.
+
+        libp2p 0.8.1 closes them one after the other, 0.2 s each, and leaves sockets open if nobody calls this.
+        """
+        with trio.CancelScope(shield=True), trio.move_on_after(2):
+            async with trio.open_nursery() as closers:
+                for connection in self._every_connection():
+                    closers.start_soon(connection.close)
+            await self._host.close()
+
+    # Who we are, and who we know.
+
+    def addresses(self) -> list[str]:
+        """List the multiaddrs, ending in `/p2p/PEER`, at which other peers can reach this node."""
+        found = [expanded for bound in self._bound for expanded in expand_wildcard(bound)]
+        found += [address for transport in self._transports for address in transport.addresses()]
+        return [f"{address}/p2p/{self.peer_id}" for address in dict.fromkeys(found)]
+
+    def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Remember where a peer may be reached; newest first, at most 16 each for 4096 peers.
+
+        Raises:
+            AddressError: the peer id is malformed.
+        """
+        to_libp2p_id(peer_id)
+        fresh = [split_peer_id(address)[0] for address in addresses]
+        known = self._known.pop(peer_id, [])
+        self._known[peer_id] = list(dict.fromkeys([*fresh, *known]))[:_MAX_ADDRESSES_PER_PEER]
+        if len(self._known) > _MAX_KNOWN_PEERS:
+            del self._known[next(iter(self._known))]
+
+    def known_addresses(self, peer_id: str) -> list[str]:
+        """List the addresses remembered for a peer, without its peer id."""
+        return list(self._known.get(peer_id, []))
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Describe every open connection."""
+        return [connection.info() for connection in self._every_connection()]
+
+    def is_connected(self, peer_id: str) -> bool:
+        """Say whether a connection to the peer is open."""
+        return peer_id in self._connections
+
+    def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
+        """Call `watcher(peer_id, connected)` when a peer's first connection opens and its last one closes.
+
+        Returns:
+            A function that ends the watch.
+        """
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    # Protocols and streams.
+
+    def set_handler(self, protocol_id: str, handler: Handler) -> None:
+        """Serve a protocol: `handler(stream)` runs for each stream that a peer opens for it.
+
+        When the handler returns, the stream is closed; when it raises, that is logged once and the stream reset.
+        """
+        self._handlers[protocol_id] = handler
+        # The host's table is what identify tells peers; the dispatcher looks into ours first.
+        self._host.get_mux().add_handler(protocol_id, _unreachable)
+
+    def remove_handler(self, protocol_id: str) -> None:
+        """Stop serving a protocol; streams that are open go on."""
+        self._handlers.pop(protocol_id, None)
+        self._host.get_mux().remove_handler(protocol_id)
+
+    async def connect(self, peer_id: str, addresses: Sequence[str] = (), *, timeout_s: float = 5.0) -> None:
+        """Make sure that there is a connection to the peer.
+
+        Args:
+            peer_id: who must be at the other end.
+            addresses: multiaddrs to try, before those remembered.
+            timeout_s: for everything together.
+
+        Raises:
+            DialError: no address led to the peer.
+        """
+        target = to_libp2p_id(peer_id)
+        if peer_id == self.peer_id:
+            raise DialError(peer_id, {address: "this is our own peer id" for address in addresses})
+        if addresses:
+            self.add_addresses(peer_id, addresses)
+        deadline = trio.current_time() + timeout_s
+        lock = self._dials.setdefault(peer_id, trio.Lock())
+        try:
+            with trio.CancelScope(deadline=deadline) as scope:
+                async with lock:
+                    if peer_id not in self._connections:
+                        known = self.known_addresses(peer_id)
+                        await self._dialer.dial(peer_id, known, timeout_s=deadline - trio.current_time())
+            if scope.cancelled_caught:
+                raise DialError(peer_id, {address: "no answer in time" for address in addresses})
+        finally:
+            if not lock.statistics().tasks_waiting and not lock.locked():
+                self._dials.pop(peer_id, None)
+        self._swarm.unblock_peer(target)
+
+    async def open_stream(self, peer_id: str, protocol_id: str, *, timeout_s: float = 5.0) -> PeerStream:
+        """Open a stream and agree on its protocol, dialling the peer's known addresses if need be.
+
+        Raises:
+            DialError: not connected, and no known address led to the peer.
+            ProtocolNotSupportedError: the peer does not speak the protocol.
+            StreamOpenError: the connection was lost, or no answer within `timeout_s`.
+        """
+        deadline = trio.current_time() + timeout_s
+        if peer_id not in self._connections:
+            await self.connect(peer_id, timeout_s=timeout_s)
+        try:
+            with trio.fail_at(deadline):
+                return await self._open_stream(peer_id, protocol_id)
+        except ProtocolNotSupportedError:
+            raise
+        except trio.TooSlowError as error:
+            raise StreamOpenError(peer_id, protocol_id, "no answer in time") from error
+        except (NegotiationError, BaseLibp2pError, IOException, trio.BrokenResourceError) as error:
+            raise StreamOpenError(peer_id, protocol_id, str(error) or type(error).__name__) from error
+
+    async def _open_stream(self, peer_id: str, protocol_id: str) -> PeerStream:
+        stream = await self._preferred(peer_id, protocol_id).open_stream()
+        try:
+            await negotiate.propose(stream, protocol_id)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await stream.reset()
+            raise
+        return stream
+
+    async def disconnect(self, peer_id: str) -> None:
+        """Close every connection to the peer; nothing happens if there is none."""
+        async with trio.open_nursery() as closers:
+            for connection in list(self._connections.get(peer_id, ())):
+                closers.start_soon(connection.close)
+
+    async def ping(self, peer_id: str, *, timeout_s: float = 5.0) -> float:
+        """Measure the round trip to a connected peer.
+
+        Returns:
+            Seconds.
+
+        Raises:
+            StreamOpenError: not connected, or no answer in time.
+        """
+        connection = self._preferred(peer_id, liveness.PROTOCOL_ID)
+        rtt_s = await liveness.ping(connection, timeout_s=timeout_s)
+        if rtt_s is None:
+            raise StreamOpenError(peer_id, liveness.PROTOCOL_ID, "no answer in time")
+        connection.rtt_s = rtt_s
+        return rtt_s
+
+    # Pipes.
+
+    def add_transport(self, transport: PipeTransport) -> None:
+        """Dial and accept over one more kind of byte pipe from now on."""
+        self._transports.append(transport)
+        if self._nursery is not None:
+            self._nursery.start_soon(self._serve_transport, transport)
+
+    async def _serve_transport(self, transport: PipeTransport) -> None:
+        async def accept(stream: trio.abc.Stream, address: str) -> None:
+            await self.door.accept(Pipe(stream, address=address, path=transport.path))
+
+        await transport.serve(accept)
+
+    async def _upgrade_inbound(self, pipe: Pipe) -> object:
+        return await self._swarm.upgrade_inbound_raw_conn(RawConnection(pipe, False), pipe.address)
+
+    # Book-keeping.
+
+    def _every_connection(self) -> list[Connection]:
+        return [connection for group in self._connections.values() for connection in group]
+
+    def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
+        """Choose the connection on which both sides agree after a simultaneous dial.
+
+        That is one started by the peer with the smaller id; among several of the same origin, the newest.
+        """
+        group = self._connections.get(peer_id)
+        if not group:
+            raise StreamOpenError(peer_id, protocol_id, "not connected")
+        theirs = peer_id < self.peer_id
+        return max(enumerate(group), key=lambda item: (item[1].inbound == theirs, item[0]))[1]
+
+    async def _on_connected(self, swarm_conn: Any) -> None:
+        """Replace the swarm's notification: record and watch a connection that it has just registered."""
+        await type(self._swarm).notify_connected(self._swarm, swarm_conn)
+        connection = Connection(swarm_conn, self._clock())
+        if self._nursery is None or connection.closed.is_set():
+            return
+        group = self._connections.setdefault(connection.peer_id, [])
+        group.append(connection)
+        self._nursery.start_soon(self._watch, connection)
+        if len(group) == 1:
+            self._tell(connection.peer_id, True)
+
+    async def _watch(self, connection: Connection) -> None:
+        """Follow one connection to its end."""
+        try:
+            await liveness.watch(
+                connection,
+                interval_s=self._limits.ping_interval_s,
+                timeout_s=self._limits.ping_timeout_s,
+                is_redundant=lambda: self._preferred(connection.peer_id, "") is not connection,
+            )
+        finally:
+            group = self._connections[connection.peer_id]
+            group.remove(connection)
+            if not group:
+                del self._connections[connection.peer_id]
+                self._tell(connection.peer_id, False)
+
+    def _tell(self, peer_id: str, connected: bool) -> None:
+        for watcher in list(self._watchers):
+            watcher(peer_id, connected)
+
+
+async def _unreachable(_stream: object) -> None:
+    """Stand in libp2p's table for a handler of ours, which the dispatcher finds before it."""
+    raise AssertionError("the dispatcher serves this protocol")

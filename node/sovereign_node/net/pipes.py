@@ -1,0 +1,71 @@
+"""Byte pipes below the encryption: what libp2p calls a raw connection.
+
+`Pipe` gives any trio stream the face that libp2p's handshakes expect and counts what crosses it. It keeps the
+remote address itself, because libp2p 0.8.1 throws IPv6 peer names away (they have four fields, it wants two),
+which makes its address filters and per-address limits blind there.
+"""
+
+import trio
+from libp2p.connection_types import ConnectionType
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import ConnectionClosedError
+from multiaddr import Multiaddr
+
+# A handshake message is at most 65537 bytes; larger reads would only waste memory before the session starts.
+_READ_BYTES = 65536
+
+
+class Pipe(ReadWriteCloser):  # type: ignore[misc]
+    """One byte stream to a peer that is not yet authenticated.
+
+    Args:
+        stream: what carries the bytes; owned from now on.
+        address: multiaddr text of the other end, without a peer id.
+        path: kind of way the bytes take ("direct", "lan", "relay", ...).
+        remote: IP address and port of the other end, if it has one.
+    """
+
+    def __init__(
+        self, stream: trio.abc.Stream, *, address: str, path: str, remote: tuple[str, int] | None = None
+    ) -> None:
+        self.stream = stream
+        self.address = address
+        self.path = path
+        self.remote = remote
+        self.bytes_received = 0
+        self.bytes_sent = 0
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Return 1..n bytes, or nothing at the end."""
+        try:
+            data = await self.stream.receive_some(_READ_BYTES if n is None else n)
+        except trio.BrokenResourceError as error:
+            raise ConnectionClosedError(f"connection lost: {error}") from error
+        except trio.ClosedResourceError:
+            return b""
+        self.bytes_received += len(data)
+        return bytes(data)
+
+    async def write(self, data: bytes) -> None:
+        """Send everything."""
+        try:
+            await self.stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionClosedError(f"connection lost: {error}") from error
+        self.bytes_sent += len(data)
+
+    async def close(self) -> None:
+        """Close at once; there is nothing to flush below the muxer's own goodbye."""
+        await trio.aclose_forcefully(self.stream)
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """IP and port of the other end, for either IP version."""
+        return self.remote
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        """The other end as multiaddr, if this kind of pipe has one that libp2p can parse."""
+        return [Multiaddr(self.address)] if self.remote is not None else []
+
+    def get_connection_type(self) -> ConnectionType:
+        """Whether the bytes go to the peer without a third party between."""
+        return ConnectionType.DIRECT if self.path in ("direct", "lan") else ConnectionType.RELAYED
