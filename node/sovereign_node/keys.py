@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from sovereign_crypto import cbor
 from sovereign_crypto.envelope import Purpose, open_sealed, seal
 from sovereign_crypto.errors import CryptoError
+from sovereign_crypto.hpke import EncryptionKey
 from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.datadir import DataDir, read_private_file, write_private_file
@@ -35,28 +35,23 @@ class DeviceKeys:
 
     Args:
         signing: Ed25519; its public half is the device id and the libp2p peer id.
-        encryption: 32 bytes, X25519 private key; others wrap keys to its public half.
+        encryption: X25519; others wrap keys to its public half.
         local_secret: 32 bytes; seals secrets in the state database.
     """
 
     signing: SigningKey = field(repr=False)
-    encryption: bytes = field(repr=False)
+    encryption: EncryptionKey = field(repr=False)
     local_secret: bytes = field(repr=False)
 
     @classmethod
     def generate(cls) -> DeviceKeys:
         """Make fresh keys."""
-        return cls(SigningKey.generate(), os.urandom(32), os.urandom(32))
+        return cls(SigningKey.generate(), EncryptionKey.generate(), os.urandom(32))
 
     @property
     def public(self) -> bytes:
         """Device id: 32 bytes, Ed25519."""
         return self.signing.public
-
-    @property
-    def encryption_public(self) -> bytes:
-        """32 bytes, X25519."""
-        return X25519PrivateKey.from_private_bytes(self.encryption).public_key().public_bytes_raw()
 
     @property
     def peer_id(self) -> str:
@@ -84,7 +79,7 @@ def save_device_keys(data_dir: DataDir, keys: DeviceKeys) -> str:
     """
     secret = os.urandom(_SECRET_BYTES)
     body = cbor.encode(
-        {"v": 1, "signing": keys.signing.seed, "encryption": keys.encryption, "local": keys.local_secret}
+        {"v": 1, "signing": keys.signing.seed, "encryption": keys.encryption.seed, "local": keys.local_secret}
     )
     sealed = seal(Purpose.LOCAL_SECRET, secret, _CONTEXT, body)
     place = "keyring" if _store_in_keyring(_keyring_account(data_dir), secret) else "file"
@@ -107,7 +102,7 @@ def load_device_keys(data_dir: DataDir) -> DeviceKeys:
     secret = _load_secret(data_dir)
     try:
         body = cbor.decode(open_sealed(Purpose.LOCAL_SECRET, secret, _CONTEXT, sealed))
-        return DeviceKeys(SigningKey.from_seed(body["signing"]), body["encryption"], body["local"])
+        return DeviceKeys(SigningKey.from_seed(body["signing"]), EncryptionKey(body["encryption"]), body["local"])
     except (CryptoError, KeyError, TypeError) as error:
         raise _damaged(data_dir, "the device keys can't be opened") from error
 

@@ -4,7 +4,6 @@ import keyring
 import pytest
 from keyring.backend import KeyringBackend
 
-from sovereign_node import keys as keys_module
 from sovereign_node.datadir import DataDir
 from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys, load_device_keys, save_device_keys, secret_place
@@ -53,7 +52,7 @@ def test_keys_survive_a_restart(data_dir: DataDir, backend: KeyringBackend, plac
     assert secret_place(data_dir) == place
     again = load_device_keys(data_dir)
     assert again.signing.seed == keys.signing.seed
-    assert again.encryption_public == keys.encryption_public
+    assert again.encryption.seed == keys.encryption.seed
     assert again.open_local(b"x", keys.seal_local(b"x", b"secret")) == b"secret"
     for path in data_dir.keys.iterdir():
         assert path.stat().st_mode & 0o777 == 0o600
@@ -85,6 +84,6 @@ def test_damaged_keys_point_to_the_kit(data_dir: DataDir) -> None:
 
 def test_representation_shows_no_secret() -> None:
     keys = DeviceKeys.generate()
-    assert keys.encryption.hex() not in repr(keys)
-    assert repr(keys.encryption) not in repr(keys)
-    assert keys_module.KEYRING_SERVICE == "sovereign"
+    for secret in (keys.signing.seed, keys.encryption.seed, keys.local_secret):
+        assert secret.hex() not in repr(keys)
+        assert repr(secret) not in repr(keys)

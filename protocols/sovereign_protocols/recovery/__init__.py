@@ -1,0 +1,1 @@
+"""The identity record: what a recovery kit, or any device of an identity, opens to bring everything back."""
