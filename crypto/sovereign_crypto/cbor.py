@@ -9,7 +9,7 @@ Source: RFC 8949 section 4.2.1 (deterministic encoding); ``crypto/specs/statemen
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import cbor2
@@ -127,8 +127,3 @@ def decode(data: bytes | bytearray | memoryview, *, max_bytes: int = DEFAULT_MAX
     if cbor2.dumps(value, canonical=True) != raw:
         raise MalformedError("CBOR is not in canonical form")
     return value
-
-
-def is_sequence_of_bytes(value: object, length: int) -> bool:
-    """Tell whether ``value`` is a list whose items are all byte strings of ``length`` bytes."""
-    return isinstance(value, Sequence) and all(isinstance(i, bytes) and len(i) == length for i in value)

@@ -12,7 +12,7 @@ Source: ``crypto/specs/identity.md``.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, IntFlag
 
 from sovereign_crypto.domains import Domain
@@ -279,7 +279,7 @@ def parse_certificate(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> Device
         parse_statement(copy, expected=StatementType.DEVICE_CERTIFICATE, network_id=network_id)
     except SignatureError as error:
         raise CertificateError(CertificateFault.BAD_COUNTER_SIGNATURE) from error
-    return DeviceCertificate(**{**vars(certificate), "raw": bytes(raw)})
+    return replace(certificate, raw=bytes(raw))
 
 
 def verify_certificate(

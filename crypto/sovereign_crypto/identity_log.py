@@ -18,7 +18,7 @@ from sovereign_crypto.certificate import (
     check_validity,
     parse_certificate,
 )
-from sovereign_crypto.errors import CryptoError, FormatError, SignatureError
+from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.identity_entries import (
     GENESIS_PREV,
     MAX_ACTIVE_DEVICES,
@@ -79,6 +79,8 @@ class IdentityLog:
         self._recovery_pk: bytes = self._anchor.recovery_pk
         self._recovery_enc_pk: bytes = entry.args["recovery_encryption_key"]
         self._user_pks: list[bytes] = [entry.args["user_key"]]
+        # Every signing key that ever spoke for the identity.
+        self._authorities = {self._identity_pk, self._recovery_pk}
         self._generation = 0
         self._last_serial = -1
         self._devices: dict[bytes, DeviceCertificate] = {}
@@ -297,37 +299,25 @@ class IdentityLog:
         known = self._entries[entry.position.seq]
         if known == entry.statement.raw:
             raise LogError("the entry is already in the log")
+        # Only a key that spoke for this identity can incriminate; a stranger's entry is just noise.
+        if entry.statement.signer not in self._authorities:
+            raise LogError("signed by a key that may not do this")
         raise ForkError(known, entry.statement.raw)
 
     def _apply(self, entry: Entry) -> None:
-        args = entry.args
-        match entry.action:
-            case Action.ADD_DEVICE:
-                self._add_device(args["certificate"])
-            case Action.REVOKE_DEVICE:
-                if args["device_key"] not in self._devices:
-                    raise LogError("revokes a device that is not active")
-                del self._devices[args["device_key"]]
-                self._revoked[args["device_key"]] = args["last_accepted"]
-            case Action.PUK_ROTATE:
-                if args["generation"] != self.user_generation + 1:
-                    raise LogError("user key generations go up by one")
-                self._user_pks.append(args["user_key"])
-            case Action.ROOT_ROTATE:
-                self._check_proof(entry, args["identity_key"])
-                self._identity_pk = args["identity_key"]
-                self._generation += 1
-                # A thief of the old root may have added devices, so none is kept silently.
-                self._devices.clear()
-            case Action.RECOVERY_CHANGE:
-                self._check_proof(entry, args["recovery_key"])
-                self._recovery_pk = args["recovery_key"]
-                self._recovery_enc_pk = args["recovery_encryption_key"]
-            case _:
-                raise FormatError("a genesis entry is the first")
+        handlers = {
+            Action.ADD_DEVICE: self._add_device,
+            Action.REVOKE_DEVICE: self._revoke_device,
+            Action.PUK_ROTATE: self._rotate_user_key,
+            Action.ROOT_ROTATE: self._rotate_root,
+            Action.RECOVERY_CHANGE: self._change_recovery,
+        }
+        handlers[entry.action](entry)
 
-    def _add_device(self, raw: bytes) -> None:
-        certificate = parse_certificate(raw, self._network_id)
+    # Each handler raises before it changes anything, so a refused entry leaves no trace.
+
+    def _add_device(self, entry: Entry) -> None:
+        certificate = parse_certificate(entry.args["certificate"], self._network_id)
         self._check_certificate_owner(certificate)
         if certificate.serial <= self._last_serial:
             raise LogError("certificate serial numbers go up")
@@ -335,6 +325,38 @@ class IdentityLog:
             raise LogError("too many active devices")
         self._devices[certificate.device_pk] = certificate
         self._last_serial = certificate.serial
+
+    def _revoke_device(self, entry: Entry) -> None:
+        device_pk = entry.args["device_key"]
+        if device_pk not in self._devices:
+            raise LogError("revokes a device that is not active")
+        del self._devices[device_pk]
+        self._revoked[device_pk] = entry.args["last_accepted"]
+
+    def _rotate_user_key(self, entry: Entry) -> None:
+        if entry.args["generation"] != self.user_generation + 1:
+            raise LogError("user key generations go up by one")
+        self._user_pks.append(entry.args["user_key"])
+
+    def _rotate_root(self, entry: Entry) -> None:
+        new_identity_pk = entry.args["identity_key"]
+        self._check_proof(entry, new_identity_pk)
+        if new_identity_pk in self._authorities:
+            raise LogError("a key that was in force before does not come back")
+        self._identity_pk = new_identity_pk
+        self._authorities.add(new_identity_pk)
+        self._generation += 1
+        # A thief of the old root may have added devices, so none is kept silently.
+        self._devices.clear()
+
+    def _change_recovery(self, entry: Entry) -> None:
+        new_recovery_pk = entry.args["recovery_key"]
+        self._check_proof(entry, new_recovery_pk)
+        if new_recovery_pk in self._authorities:
+            raise LogError("a key that was in force before does not come back")
+        self._recovery_pk = new_recovery_pk
+        self._authorities.add(new_recovery_pk)
+        self._recovery_enc_pk = entry.args["recovery_encryption_key"]
 
     def _check_proof(self, entry: Entry, new_public: bytes) -> None:
         message = rotation_proof_input(self.identity_id, entry.position, new_public)
