@@ -1,0 +1,262 @@
+"""Make a device: with a new identity (`init`), or as one more device of an identity that comes back (`join`)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sovereign_crypto.errors import FormatError, ParameterError
+from sovereign_crypto.hpke import EncryptionKey
+from sovereign_crypto.identity import IdentityLog, IdentityRoot, build_genesis
+from sovereign_crypto.kdf import passphrase_bytes
+from sovereign_crypto.recovery import KitHints, RecoveryKit, render_kit_file, seal_to_recovery
+from sovereign_node.clock import wall_clock
+from sovereign_node.config import Config, NetConfig, ProviderConfig, check_config, save_config
+from sovereign_node.datadir import DataDir
+from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.keys import DeviceKeys, save_device_keys
+from sovereign_node.network_id import network_id_of
+from sovereign_node.services.own_identity import (
+    IdentitySecrets,
+    certify_device,
+    save_passphrase_slot,
+    save_secrets,
+    store_log,
+)
+from sovereign_node.store import State, open_state
+from sovereign_node.store.devices import Device
+
+ROOT_BOX_CONTEXT = b"identity root"
+MAX_NAME_CHARACTERS = 64
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What a user decides about a new device.
+
+    Args:
+        name: of the device; 1 to 64 characters.
+        roles: server, mobile, provider.
+        bootstrap: multiaddrs of peers to ask first.
+        listen: multiaddrs to listen on; empty for the default.
+        capacity_bytes: what a provider offers; None for the default.
+    """
+
+    name: str
+    roles: tuple[str, ...] = ("mobile",)
+    bootstrap: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
+    capacity_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class SetupResult:
+    """A new identity; show the kit once, it is not stored anywhere."""
+
+    identity_id: bytes
+    peer_id: str
+    name: str
+    roles: tuple[str, ...]
+    kit: RecoveryKit = field(repr=False)
+    kit_text: str = field(repr=False)
+    qr_payload: str = field(repr=False)
+
+
+def create_identity(root_dir: Path, options: DeviceOptions, passphrase: str) -> SetupResult:
+    """Create an identity with this machine as its first device.
+
+    Args:
+        root_dir: data directory; must not hold a device yet.
+        options: name, roles, addresses.
+        passphrase: protects the identity root on this device; 1 to 1024 bytes.
+
+    Raises:
+        NodeError: a device lives there already, or an option is not usable; nothing is left behind.
+    """
+    config = build_config(options)
+    check_passphrase(passphrase)
+    at = wall_clock()
+    network_id = network_id_of(config)
+    kit, root, keys, user_key = (
+        RecoveryKit.generate(),
+        IdentityRoot.generate(),
+        DeviceKeys.generate(),
+        EncryptionKey.generate(),
+    )
+    anchor = root.new_anchor(kit.signing_key.public)
+    genesis = build_genesis(
+        root.signing_key,
+        anchor,
+        recovery_enc_pk=kit.encryption_key.public,
+        user_pk=user_key.public,
+        at=at,
+        network_id=network_id,
+    )
+    log = IdentityLog(genesis, network_id=network_id)
+    certify_device(root, log, keys, config.roles, at=at, network_id=network_id)
+    secrets = IdentitySecrets(
+        kit.locator,
+        seal_to_recovery(kit.encryption_key.public, ROOT_BOX_CONTEXT, root.seed),
+        (user_key.seed,),
+    )
+    with new_device(root_dir, config) as data_dir:
+        state = write_device(data_dir, config, keys, log, secrets, at=at, network_id=network_id)
+        state.audit.record(keys.public.hex(), "identity_created", log.identity_id.hex(), "ok", at=at)
+        state.close()
+        save_passphrase_slot(data_dir, root, log.identity_id, passphrase)
+    hints = KitHints(options.name, log.identity_id, config.net.bootstrap)
+    return SetupResult(
+        log.identity_id,
+        keys.peer_id,
+        config.name,
+        config.roles,
+        kit,
+        render_kit_file(kit, hints),
+        "SOVEREIGN:" + kit.to_groups().replace(" ", "-"),
+    )
+
+
+def build_config(options: DeviceOptions) -> Config:
+    """Return the settings of a new device.
+
+    Raises:
+        NodeError: an option is not usable.
+    """
+    name = options.name.strip()
+    if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
+        raise NodeError(
+            "invalid_name",
+            f"a device name has 1 to {MAX_NAME_CHARACTERS} printable characters",
+            "give another with --name",
+            ExitCode.USAGE,
+        )
+    net = NetConfig(bootstrap=options.bootstrap)
+    if options.listen:
+        net = replace(net, listen=options.listen)
+    provider = ProviderConfig()
+    if options.capacity_bytes is not None:
+        provider = replace(provider, capacity_bytes=options.capacity_bytes)
+    config = Config(name=name, roles=tuple(dict.fromkeys(options.roles)), net=net, provider=provider)
+    check_config(config)
+    return config
+
+
+def check_passphrase(passphrase: str) -> None:
+    """Refuse a passphrase that the key slot would not take.
+
+    Raises:
+        NodeError: empty or too long.
+    """
+    try:
+        passphrase_bytes(passphrase)
+    except ParameterError as error:
+        raise NodeError(
+            "invalid_passphrase", "a passphrase has 1 to 1024 bytes", "choose another", ExitCode.USAGE
+        ) from error
+
+
+@contextmanager
+def new_device(root_dir: Path, config: Config) -> Iterator[DataDir]:
+    """Make and lock the data directory; on failure nothing of it is left.
+
+    Raises:
+        NodeError: a device lives there already.
+    """
+    data_dir = DataDir(root_dir)
+    if data_dir.is_initialised() or data_dir.state.exists():
+        raise NodeError(
+            "already_initialised",
+            f"{root_dir} holds a device already",
+            "start it with `sovereign up`, or choose another --data-dir",
+            ExitCode.IN_USE,
+        )
+    existed = root_dir.exists()
+    data_dir.create()
+    try:
+        with data_dir.locked():
+            yield data_dir
+            # Last: a directory counts as a device only when everything else is in place.
+            save_config(config, data_dir.config)
+    except BaseException:
+        _remove(data_dir, keep_root=existed)
+        raise
+
+
+def write_device(
+    data_dir: DataDir,
+    config: Config,
+    keys: DeviceKeys,
+    log: IdentityLog,
+    secrets: IdentitySecrets,
+    *,
+    at: int,
+    network_id: bytes,
+) -> State:
+    """Store keys, log and secrets of a new device; returns its open state."""
+    save_device_keys(data_dir, keys)
+    state = open_state(data_dir.state)
+    try:
+        with state.transaction():
+            state.meta.node_name = config.name
+            state.meta.roles = config.roles
+            state.meta.identity_id = log.identity_id
+            state.meta.peer_id = keys.peer_id
+            save_secrets(state, keys, secrets)
+            store_log(state, log, at=at, network_id=network_id)
+            state.devices.save(own_device_row(config, keys, log, at=at))
+    except BaseException:
+        state.close()
+        raise
+    return state
+
+
+def own_device_row(config: Config, keys: DeviceKeys, log: IdentityLog, *, at: int) -> Device:
+    """Return this device's row of device_registry."""
+    certificate = log.active_devices[keys.public]
+    return Device(
+        device_id=keys.public,
+        device_name=config.name,
+        device_type=main_role(config.roles),
+        peer_id=keys.peer_id,
+        added_at=at,
+        roles=config.roles,
+        identity=log.identity_id,
+        capabilities=int(certificate.caps),
+        certificate=certificate.raw,
+    )
+
+
+def main_role(roles: tuple[str, ...]) -> str:
+    """Return the role that describes a device best."""
+    return next((role for role in ("provider", "server", "mobile") if role in roles), "unknown")
+
+
+def read_kit(text: str) -> tuple[RecoveryKit, KitHints]:
+    """Read a kit file or typed groups.
+
+    Raises:
+        NodeError: says which groups look wrong.
+    """
+    from sovereign_crypto.recovery import parse_kit_file
+
+    try:
+        return parse_kit_file(text)
+    except FormatError as error:
+        raise NodeError(
+            "invalid_kit",
+            f"the recovery kit can't be read: {error}",
+            "check it against the paper",
+            ExitCode.CANNOT_UNLOCK,
+        ) from error
+
+
+def _remove(data_dir: DataDir, *, keep_root: bool) -> None:
+    for path in (data_dir.keys, data_dir.chunks, data_dir.spool, data_dir.cache, data_dir.api_file.parent):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in (data_dir.config, *data_dir.root.glob("state.sqlite*")):
+        path.unlink(missing_ok=True)
+    if not keep_root:
+        shutil.rmtree(data_dir.root, ignore_errors=True)
