@@ -30,7 +30,7 @@ async def walk(
         question: asked of every candidate.
         caller: asks it.
         suspects: peers that answers may name but that are not worth asking now.
-        on_answer: called with each answer, before the lookup takes it in.
+        on_answer: called with each answer, after the lookup took it in.
         on_failure: called for each peer that did not answer.
         slow_s: a peer silent for so long when the lookup ends counts as a failure, in seconds.
     """
