@@ -93,7 +93,7 @@ class OwnIdentity:
             )
         self.identity_id: bytes = identity_id
         entries = state.identity_logs.entries(identity_id)
-        self.log = IdentityLog.from_entries(entries, network_id=network_id, identity_id=identity_id)
+        self.log = IdentityLog.verify(entries, network_id=network_id, identity_id=identity_id)
         self.secrets = _load_secrets(state, keys)
 
     @property
@@ -130,7 +130,7 @@ class OwnIdentity:
         Raises:
             CryptoError: the entries are not a valid log, or contradict ours.
         """
-        theirs = IdentityLog.from_entries(entries, network_id=self.network_id, identity_id=self.identity_id)
+        theirs = IdentityLog.verify(entries, network_id=self.network_id, identity_id=self.identity_id)
         newer = self.log.prefer(theirs)
         if newer.head == self.log.head:
             return False
@@ -168,7 +168,7 @@ class OwnIdentity:
             at=at,
             network_id=self.network_id,
         )
-        log = IdentityLog.from_entries([*self.log.entries, entry], network_id=self.network_id)
+        log = IdentityLog.verify([*self.log.entries, entry], network_id=self.network_id)
         store_log(self._state, log, at=at, network_id=self.network_id)
         self.log = log
 
