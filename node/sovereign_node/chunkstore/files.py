@@ -1,0 +1,64 @@
+"""The few file operations that a store makes, in one replaceable object.
+
+Tests pass a subclass that fails or exits at the n-th call; the store itself has no test hooks.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+Buffers = Sequence[bytes | bytearray | memoryview]
+# IOV_MAX is 1024 on Linux and macOS.
+_BUFFERS_PER_WRITE: Final = 1_000
+
+
+class FileOperations:
+    """Operations on the real file system. All raise `OSError`, `commit` raises `lmdb.Error`."""
+
+    def open_segment(self, path: Path) -> int:
+        """Open or create a segment for reading and writing, private to the owner; return its descriptor."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def write(self, descriptor: int, buffers: Buffers, offset: int) -> None:
+        """Write all `buffers` at `offset`, however often the system takes only a part of them."""
+        pending = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        while pending:
+            written = os.pwritev(descriptor, pending[:_BUFFERS_PER_WRITE], offset)
+            offset += written
+            while pending and written >= len(pending[0]):
+                written -= len(pending.pop(0))
+            if pending and written:
+                pending[0] = pending[0][written:]
+
+    def sync(self, descriptor: int) -> None:
+        """Make written data durable."""
+        os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
+
+    def sync_directory(self, path: Path) -> None:
+        """Make created and removed names durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def truncate(self, descriptor: int, size_bytes: int) -> None:
+        """Cut a file."""
+        os.ftruncate(descriptor, size_bytes)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a file; one that is gone already is fine."""
+        path.unlink(missing_ok=True)
+
+    def commit(self, transaction: lmdb.Transaction) -> None:
+        """Commit an index transaction durably."""
+        transaction.commit()
+
+    def disk_space(self, path: Path) -> tuple[int, int]:
+        """Return (total bytes, free bytes) of the disk that holds `path`."""
+        usage = shutil.disk_usage(path)
+        return usage.total, usage.free

@@ -1,0 +1,544 @@
+"""The embedded chunk store: append-only segment files with an LMDB index.
+
+Order of every write: append to the segment, sync it, commit the index. So the index never names bytes that a
+crash could take away, and bytes that no index row names are free to be overwritten.
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sovereign_node.chunkstore import maintenance, records
+from sovereign_node.chunkstore.errors import (
+    ContentMismatchError,
+    StorageError,
+    StoreFullError,
+    StoreInUseError,
+    UnknownContractError,
+)
+from sovereign_node.chunkstore.files import FileOperations
+from sovereign_node.chunkstore.index import (
+    LIVE,
+    MARKED,
+    ChunkRow,
+    ContractRow,
+    Index,
+    Transaction,
+    chunk_key,
+    contract_prefix,
+    decode_chunk,
+    deletion_key,
+    split_chunk_key,
+    split_deletion_key,
+)
+from sovereign_node.chunkstore.interface import (
+    ChunkStore,
+    PurgeReport,
+    PutOutcome,
+    RecoveryRecord,
+    ScrubReport,
+    Sealed,
+    StoreStatistics,
+    Usage,
+)
+from sovereign_node.chunkstore.maintenance import Entry
+from sovereign_node.chunkstore.segments import Location, Segments, record_bytes
+from sovereign_protocols.framing import Payload
+
+SEGMENT_BYTES: Final = 256 * 1024**2
+_RESERVE_SHARE: Final = 20  # one twentieth of the disk
+_RESERVE_BYTES: Final = 2 * 1024**3
+_PAGE_IDS: Final = 1_000
+_DROP_STEP: Final = 10_000
+_FULL_ERRNOS: Final = frozenset({28, 27, 122})  # ENOSPC, EFBIG, EDQUOT
+
+
+class LogChunkStore(ChunkStore):
+    """A chunk store in a directory of its own.
+
+    Args:
+        directory: created if missing, private to the user.
+        reserve_bytes: puts are refused when less than this would stay free on the disk;
+            None means 5 % of the disk but at least 2 GiB.
+        segment_bytes: size at which a segment file is closed.
+        files: file operations; tests pass failing ones.
+
+    Raises:
+        StoreInUseError: another store object has the directory open.
+        StoreFormatError: the directory was written by a newer version.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        reserve_bytes: int | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        files: FileOperations | None = None,
+    ) -> None:
+        self._files = files or FileOperations()
+        self._directory = directory
+        self._reserve_bytes = reserve_bytes
+        self._write_lock = threading.RLock()
+        self._sent_lock = threading.Lock()
+        self._sent: dict[bytes, int] = {}
+        self._unadvanced: list[Location] = []
+        (directory / "segments").mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.chmod(directory, 0o700)
+        with ExitStack() as undo:
+            self._lock_descriptor = _lock_directory(directory)
+            undo.callback(os.close, self._lock_descriptor)
+            self.index = Index(directory / "index.lmdb", self._files)
+            undo.callback(self.index.close)
+            self.segments = Segments(directory / "segments", self._files, segment_bytes)
+            with self.index.read() as transaction:
+                ends = {number: end for number, (end, _) in self.index.segments(transaction).items()}
+                self._contract_ids = {row.number: key for key, row in self.index.contracts(transaction)}
+            self.segments.recover(ends)
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Write what is pending and release all files."""
+        with self._write_lock:
+            self.flush_counters()
+            self.segments.close()
+            self.index.close()
+            os.close(self._lock_descriptor)
+
+    # --- shared with maintenance -----------------------------------------------------------------------------
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """Hold the write lock and an index transaction that commits at the end of the block."""
+        with self._write_lock:
+            self._unadvanced.clear()
+            try:
+                with self.index.write() as transaction:
+                    sent = self._apply_sent(transaction)
+                    yield transaction
+            except OSError as error:
+                if error.errno in _FULL_ERRNOS:
+                    raise StoreFullError("no room on the disk") from error
+                raise StorageError("the disk failed") from error
+            self.segments.advance(self._unadvanced)
+            self._settle_sent(sent)
+
+    def append(self, transaction: Transaction, chunks: Sequence[tuple[bytes, Payload]]) -> list[Location]:
+        """Write chunks durably to the active segment and count them there; keys as `chunk_key` makes them."""
+        if not chunks:
+            return []
+        by_id = [
+            (self._contract_ids[split_chunk_key(key)[0]], split_chunk_key(key)[1], payload)
+            for key, payload in chunks
+        ]
+        locations = self.segments.append(by_id)
+        self._unadvanced.extend(locations)
+        last = locations[-1]
+        self.index.change_segment(
+            transaction,
+            last.segment,
+            end=last.offset + last.size,
+            live=sum(record_bytes(location.size) for location in locations),
+        )
+        return locations
+
+    def prefix(self, contract_id: bytes) -> bytes:
+        """Return what the keys of a contract begin with."""
+        with self.index.read() as transaction:
+            return contract_prefix(self.index.contract(transaction, contract_id).number)
+
+    def quarantine(self, entries: Sequence[Entry]) -> list[tuple[bytes, bytes]]:
+        """Take rotten chunks out of service and return their (contract id, chunk id)."""
+        taken = []
+        if entries:
+            with self.writing() as transaction:
+                for entry in entries:
+                    row = self.index.chunk(transaction, entry.key)
+                    if row is not None and row.location == entry.row.location:
+                        self._remove_chunk(transaction, entry.key, row)
+                        self.index.put(transaction, "rotten", entry.key, b"")
+                        number, chunk_id = split_chunk_key(entry.key)
+                        taken.append((self._contract_ids[number], chunk_id))
+        return taken
+
+    # --- contracts -------------------------------------------------------------------------------------------
+
+    def set_quota(self, contract_id: bytes, quota_bytes: int) -> None:
+        """Create the contract or change its quota."""
+        with self.writing() as transaction:
+            try:
+                row = self.index.contract(transaction, contract_id)
+            except UnknownContractError:
+                row = ContractRow(number=1 + max(self._contract_ids, default=0))
+            row.quota_bytes = quota_bytes
+            self.index.put_contract(transaction, contract_id, row)
+        self._contract_ids[row.number] = contract_id
+
+    def contracts(self) -> list[bytes]:
+        """Return the ids of all contracts."""
+        with self.index.read() as transaction:
+            return [contract_id for contract_id, _ in self.index.contracts(transaction)]
+
+    def usage(self, contract_id: bytes) -> Usage:
+        """Return the counters of one contract in O(1)."""
+        with self._sent_lock, self.index.read() as transaction:
+            row = self.index.contract(transaction, contract_id)
+            sent_bytes = row.sent_bytes + self._sent.get(contract_id, 0)
+        return Usage(
+            quota_bytes=row.quota_bytes,
+            chunks=row.chunks,
+            size_bytes=row.size_bytes,
+            marked_chunks=row.marked_chunks,
+            marked_bytes=row.marked_bytes,
+            received_bytes=row.received_bytes,
+            sent_bytes=sent_bytes,
+        )
+
+    def drop_contract(self, contract_id: bytes) -> PurgeReport:
+        """Remove a contract with everything in it, in steps; after a crash it can be repeated."""
+        removed = size_bytes = 0
+        prefix = self.prefix(contract_id)
+        while True:
+            with self.writing() as transaction:
+                rows = self._first_keys(transaction, "chunks", prefix)
+                for key in rows:
+                    row = self.index.chunk(transaction, key)
+                    assert row is not None
+                    self._remove_chunk(transaction, key, row)
+                    removed += 1
+                    size_bytes += row.location.size
+                if rows:
+                    continue
+                for table in ("rotten", "heads"):
+                    for key in [key for key, _ in self.index.scan(transaction, table, prefix)]:
+                        self.index.delete(transaction, table, key)
+                for key in [key for key, _ in self.index.scan(transaction, "recovery", b"")]:
+                    if key[32:] == contract_id:
+                        self.index.delete(transaction, "recovery", key)
+                number = self.index.contract(transaction, contract_id).number
+                self.index.delete(transaction, "contracts", contract_id)
+            del self._contract_ids[number]
+            return PurgeReport(removed, size_bytes)
+
+    def statistics(self) -> StoreStatistics:
+        """Return totals, O(contracts + segments)."""
+        with self.index.read() as transaction:
+            rows = [row for _, row in self.index.contracts(transaction)]
+            segments = self.index.segments(transaction)
+            quarantined = self.index.count(transaction, "rotten")
+        return StoreStatistics(
+            contracts=len(rows),
+            chunks=sum(row.chunks for row in rows),
+            size_bytes=sum(row.size_bytes for row in rows),
+            segments=len(segments),
+            segment_bytes=sum(end for end, _ in segments.values()),
+            quarantined=quarantined,
+            disk_free_bytes=self._files.disk_space(self._directory)[1],
+        )
+
+    # --- chunks ----------------------------------------------------------------------------------------------
+
+    def put_many(
+        self, contract_id: bytes, items: Sequence[tuple[bytes, Sealed]], *, verified: bool = False
+    ) -> list[PutOutcome]:
+        """Store a batch durably with one sync of the data and one commit of the index."""
+        payloads = [(chunk_id, as_payload(sealed)) for chunk_id, sealed in items]
+        if not verified:
+            for chunk_id, payload in payloads:
+                if payload.sha256() != chunk_id:
+                    raise ContentMismatchError(chunk_id)
+        self._check_reserve(sum(len(payload) for _, payload in payloads))
+        with self.writing() as transaction:
+            contract = self.index.contract(transaction, contract_id)
+            outcomes: list[PutOutcome] = []
+            new: dict[bytes, Payload] = {}
+            for chunk_id, payload in payloads:
+                key = chunk_key(contract.number, chunk_id)
+                outcomes.append(self._admit(transaction, contract, key, payload, new))
+            for (key, _), location in zip(new.items(), self.append(transaction, list(new.items())), strict=True):
+                self.index.put_chunk(transaction, key, ChunkRow(location, LIVE, 0))
+                self.index.delete(transaction, "rotten", key)
+            self.index.put_contract(transaction, contract_id, contract)
+        return outcomes
+
+    def has(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[bool]:
+        """Tell for each id whether a live chunk is there."""
+        rows = self._rows(contract_id, chunk_ids)
+        return [row is not None and row.state == LIVE for row in rows]
+
+    def sizes(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[int | None]:
+        """Return the sealed size of each readable chunk, None for others."""
+        return [None if row is None else row.location.size for row in self._rows(contract_id, chunk_ids)]
+
+    def get(self, contract_id: bytes, chunk_id: bytes) -> bytes | None:
+        """Return the sealed bytes of a readable chunk, not verified, or None."""
+        return self.get_many(contract_id, [chunk_id])[0][1]
+
+    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+        """Return (id, bytes or None) pairs in the order that reads the disk forwards."""
+        prefix = self.prefix(contract_id)
+        rows = self._rows(contract_id, chunk_ids)
+        found: list[tuple[bytes, bytes | None]] = []
+        entries = []
+        for chunk_id, row in zip(chunk_ids, rows, strict=True):
+            if row is None:
+                found.append((chunk_id, None))
+            else:
+                entries.append(Entry(prefix + chunk_id, row))
+        unreadable = []
+        read = set()
+        for entry, data in maintenance.read_entries(self, entries):
+            read.add(entry.key)
+            found.append((split_chunk_key(entry.key)[1], data))
+            if data is None:
+                unreadable.append(entry)
+        # A chunk that was purged between the two looks at the index.
+        found.extend((split_chunk_key(entry.key)[1], None) for entry in entries if entry.key not in read)
+        self.quarantine(unreadable)
+        return found
+
+    def iter_ids(self, contract_id: bytes, *, after: bytes = b"") -> Iterator[bytes]:
+        """Yield the ids of live chunks in ascending order."""
+        prefix = self.prefix(contract_id)
+        last = prefix + after if after else b""
+        while True:
+            with self.index.read() as transaction:
+                page = []
+                for key, row in self.index.scan(transaction, "chunks", prefix, last):
+                    page.append((key, decode_chunk(row).state))
+                    if len(page) == _PAGE_IDS:
+                        break
+            if not page:
+                return
+            for key, state in page:
+                if state == LIVE:
+                    yield split_chunk_key(key)[1]
+            last = page[-1][0]
+
+    def add_sent_bytes(self, contract_id: bytes, size_bytes: int) -> None:
+        """Count bytes that were sent to the contract's owner."""
+        with self._sent_lock:
+            self._sent[contract_id] = self._sent.get(contract_id, 0) + size_bytes
+
+    def flush_counters(self) -> None:
+        """Write counters that are still in memory."""
+        if self._sent:
+            with self.writing():
+                pass
+
+    # --- deletion --------------------------------------------------------------------------------------------
+
+    def mark_deleted(self, contract_id: bytes, chunk_ids: Sequence[bytes], delete_after_at: int) -> int:
+        """Mark live chunks for removal at `delete_after_at`."""
+        with self.writing() as transaction:
+            contract = self.index.contract(transaction, contract_id)
+            marked = 0
+            for chunk_id in chunk_ids:
+                key = chunk_key(contract.number, chunk_id)
+                row = self.index.chunk(transaction, key)
+                if row is not None and row.state == LIVE:
+                    self.index.put_chunk(transaction, key, ChunkRow(row.location, MARKED, delete_after_at))
+                    self.index.put(transaction, "deletions", deletion_key(delete_after_at, key), b"")
+                    contract.marked_chunks += 1
+                    contract.marked_bytes += row.location.size
+                    marked += 1
+            self.index.put_contract(transaction, contract_id, contract)
+        return marked
+
+    def undelete(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> int:
+        """Make marked chunks live again."""
+        with self.writing() as transaction:
+            contract = self.index.contract(transaction, contract_id)
+            before = contract.marked_chunks
+            for chunk_id in chunk_ids:
+                key = chunk_key(contract.number, chunk_id)
+                row = self.index.chunk(transaction, key)
+                if row is not None and row.state == MARKED:
+                    self._revive(transaction, contract, key, row)
+            self.index.put_contract(transaction, contract_id, contract)
+        return before - contract.marked_chunks
+
+    def purge(self, now_at: int, *, limit: int = 10_000) -> PurgeReport:
+        """Remove at most `limit` marked chunks whose time has come."""
+        removed = size_bytes = 0
+        with self.writing() as transaction:
+            for deletion in self._first_keys(transaction, "deletions", b"", limit):
+                delete_after_at, key = split_deletion_key(deletion)
+                if delete_after_at > now_at:
+                    break
+                row = self.index.chunk(transaction, key)
+                assert row is not None
+                self._remove_chunk(transaction, key, row)
+                removed += 1
+                size_bytes += row.location.size
+        return PurgeReport(removed, size_bytes)
+
+    def compact(self, *, max_segments: int = 16) -> int:
+        """Give space of removed chunks back to the disk."""
+        return maintenance.compact(self, max_segments)
+
+    def scrub(self, *, cursor: bytes | None = None, max_bytes: int | None = None) -> ScrubReport:
+        """Recompute the SHA-256 of stored chunks and quarantine those that rotted."""
+        return maintenance.scrub(self, cursor, max_bytes)
+
+    def quarantined(self, contract_id: bytes) -> list[bytes]:
+        """Return the ids of chunks that rotted and were not stored again since."""
+        prefix = self.prefix(contract_id)
+        with self.index.read() as transaction:
+            return [split_chunk_key(key)[1] for key, _ in self.index.scan(transaction, "rotten", prefix)]
+
+    def export(self, contract_id: bytes, directory: Path) -> int:
+        """Write each readable chunk to a file named by its hex id."""
+        return maintenance.export(self, contract_id, directory)
+
+    # --- heads, recovery records, identity logs --------------------------------------------------------------
+
+    def heads(self, contract_id: bytes, locator: bytes) -> list[tuple[bytes, bytes]]:
+        """Return (device public key, head bytes) for every device that set a head under `locator`."""
+        with self.index.read() as transaction:
+            return records.read_heads(self.index, transaction, contract_id, locator)
+
+    def set_head(
+        self, contract_id: bytes, locator: bytes, device_pk: bytes, head: bytes, previous_hash: bytes | None
+    ) -> None:
+        """Durably compare and swap a device's head."""
+        records.check_head(head)
+        with self.writing() as transaction:
+            slot = (locator, device_pk)
+            records.write_head(self.index, transaction, contract_id, slot, head, previous_hash)
+
+    def set_recovery(self, record: RecoveryRecord) -> None:
+        """Durably store a recovery record."""
+        records.check_recovery(record)
+        with self.writing() as transaction:
+            records.write_recovery(self.index, transaction, record)
+
+    def recovery(self, locator: bytes) -> list[RecoveryRecord]:
+        """Return the records of all contracts under `locator`, highest revision first."""
+        with self.index.read() as transaction:
+            return records.read_recovery(self.index, transaction, locator)
+
+    def announce_keys(self) -> set[bytes]:
+        """Return the announce keys of all recovery records."""
+        with self.index.read() as transaction:
+            return set(records.read_announce_keys(self.index, transaction))
+
+    def identity_log(self, identity_id: bytes) -> list[bytes]:
+        """Return the raw entries of the longest log known of an identity."""
+        with self.index.read() as transaction:
+            return records.decode_entries(self.index.get(transaction, "identities", identity_id) or b"")
+
+    def set_identity_log(
+        self, identity_id: bytes, entries: Sequence[bytes], *, extends: Callable[[list[bytes]], bool]
+    ) -> bool:
+        """Durably replace an identity's log if `extends(stored entries)` says so."""
+        with self.writing() as transaction:
+            stored = records.decode_entries(self.index.get(transaction, "identities", identity_id) or b"")
+            wanted = extends(stored)
+            if wanted:
+                self.index.put(transaction, "identities", identity_id, records.encode_entries(entries))
+        return wanted
+
+    # --- inside a write transaction --------------------------------------------------------------------------
+
+    def _admit(
+        self,
+        transaction: Transaction,
+        contract: ContractRow,
+        key: bytes,
+        payload: Payload,
+        new: dict[bytes, Payload],
+    ) -> PutOutcome:
+        """Decide about one chunk of a batch and count it; `new` collects what must be written."""
+        row = self.index.chunk(transaction, key)
+        if row is not None or key in new:
+            if row is not None and row.state == MARKED:
+                self._revive(transaction, contract, key, row)
+            return PutOutcome.EXISTING
+        if contract.size_bytes + len(payload) > contract.quota_bytes:
+            return PutOutcome.OVER_QUOTA
+        contract.chunks += 1
+        contract.size_bytes += len(payload)
+        contract.received_bytes += len(payload)
+        new[key] = payload
+        return PutOutcome.STORED
+
+    def _revive(self, transaction: Transaction, contract: ContractRow, key: bytes, row: ChunkRow) -> None:
+        self.index.delete(transaction, "deletions", deletion_key(row.delete_after_at, key))
+        self.index.put_chunk(transaction, key, ChunkRow(row.location, LIVE, 0))
+        contract.marked_chunks -= 1
+        contract.marked_bytes -= row.location.size
+
+    def _remove_chunk(self, transaction: Transaction, key: bytes, row: ChunkRow) -> None:
+        size = row.location.size
+        contract_id = self._contract_ids[split_chunk_key(key)[0]]
+        contract = self.index.contract(transaction, contract_id)
+        contract.chunks -= 1
+        contract.size_bytes -= size
+        if row.state == MARKED:
+            contract.marked_chunks -= 1
+            contract.marked_bytes -= size
+            self.index.delete(transaction, "deletions", deletion_key(row.delete_after_at, key))
+        self.index.put_contract(transaction, contract_id, contract)
+        self.index.delete(transaction, "chunks", key)
+        self.index.change_segment(transaction, row.location.segment, live=-record_bytes(size))
+
+    def _first_keys(
+        self, transaction: Transaction, table: str, prefix: bytes, limit: int = _DROP_STEP
+    ) -> list[bytes]:
+        scan = self.index.scan(transaction, table, prefix)
+        return [key for (key, _), _ in zip(scan, range(limit), strict=False)]
+
+    def _apply_sent(self, transaction: Transaction) -> dict[bytes, int]:
+        with self._sent_lock:
+            sent = dict(self._sent)
+        for contract_id, size_bytes in sent.items():
+            if self.index.get(transaction, "contracts", contract_id) is not None:
+                row = self.index.contract(transaction, contract_id)
+                row.sent_bytes += size_bytes
+                self.index.put_contract(transaction, contract_id, row)
+        return sent
+
+    def _settle_sent(self, sent: dict[bytes, int]) -> None:
+        with self._sent_lock:
+            for contract_id, size_bytes in sent.items():
+                self._sent[contract_id] -= size_bytes
+                if not self._sent[contract_id]:
+                    del self._sent[contract_id]
+
+    # --- outside of transactions -----------------------------------------------------------------------------
+
+    def _rows(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[ChunkRow | None]:
+        with self.index.read() as transaction:
+            number = self.index.contract(transaction, contract_id).number
+            return [self.index.chunk(transaction, chunk_key(number, chunk_id)) for chunk_id in chunk_ids]
+
+    def _check_reserve(self, size_bytes: int) -> None:
+        try:
+            total, free = self._files.disk_space(self._directory)
+        except OSError as error:
+            raise StorageError("the disk failed") from error
+        reserve = self._reserve_bytes
+        if reserve is None:
+            reserve = max(total // _RESERVE_SHARE, _RESERVE_BYTES)
+        if free - size_bytes < reserve:
+            raise StoreFullError("the disk's reserve would be touched")
+
+
+def as_payload(sealed: Sealed) -> Payload:
+    """Return sealed bytes as a payload, without a copy."""
+    return sealed if isinstance(sealed, Payload) else Payload([sealed])
+
+
+def _lock_directory(directory: Path) -> int:
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreInUseError(str(directory)) from error
+    return descriptor
