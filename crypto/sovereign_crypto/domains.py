@@ -47,6 +47,8 @@ class Domain(StrEnum):
     AUDIT = "svrn/v1/audit"
     REPLICA = "svrn/v1/replica"
     RENDEZVOUS = "svrn/v1/rendezvous"
+    DHT_DEVICE = "svrn/v1/dht/device"
+    DHT_OFFER = "svrn/v1/dht/offer"
 
     @property
     def prefix(self) -> bytes:
