@@ -1,0 +1,47 @@
+"""``sovereign down``: stop the running node."""
+
+import time
+from collections.abc import Callable
+
+from sovereign_node.api.client import ApiClient, read_endpoint
+from sovereign_node.cli.application import app
+from sovereign_node.cli.session import Session, command
+from sovereign_node.datadir import DataDir
+from sovereign_node.errors import NodeError
+
+STOP_TIMEOUT_S = 15.0
+POLL_INTERVAL_S = 0.05
+
+
+@command(app, "down")
+def down(session: Session) -> None:
+    """Stop the node, and wait until it has stopped."""
+    pid = read_endpoint(session.data_dir).pid
+    ApiClient(session.data_dir).call("shutdown")
+    wait_stopped(session.data_dir, pid)
+    session.report({"stopped": True, "pid": pid}, lambda _: ["The node has stopped."])
+
+
+def wait_stopped(data_dir: DataDir, pid: int, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait until the node has removed its endpoint file and given up the data directory.
+
+    Raises:
+        NodeError: it still holds the directory after 15 s.
+    """
+    for _ in range(int(STOP_TIMEOUT_S / POLL_INTERVAL_S)):
+        if not data_dir.api_file.exists() and _is_free(data_dir):
+            return
+        sleep(POLL_INTERVAL_S)
+    raise NodeError(
+        "still_running",
+        f"the node with pid {pid} has not stopped within {STOP_TIMEOUT_S:.0f} s",
+        f"look at its output, or end it with: kill {pid}",
+    )
+
+
+def _is_free(data_dir: DataDir) -> bool:
+    try:
+        with data_dir.locked():
+            return True
+    except NodeError:
+        return False

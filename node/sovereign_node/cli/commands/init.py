@@ -1,0 +1,137 @@
+"""``sovereign init``: create an identity, this device, and the recovery kit."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sovereign_node.api.client import command_for
+from sovereign_node.cli.application import app
+from sovereign_node.cli.output import escape, facts, styled, write_message
+from sovereign_node.cli.parameters import (
+    BootstrapOption,
+    ListenOption,
+    NameOption,
+    PassphraseCommandOption,
+    PassphraseFileOption,
+    RoleOption,
+    as_size,
+)
+from sovereign_node.cli.session import Session, command
+from sovereign_node.errors import ExitCode, NodeError
+
+if TYPE_CHECKING:
+    from sovereign_node.cli.kit import KitFile
+    from sovereign_node.services.setup import SetupResult
+
+
+def default_name() -> str:
+    """Return the name of a device that was given none: the host name without its domain."""
+    return platform.node().partition(".")[0] or "device"
+
+
+@command(app, "init")
+def init(
+    session: Session,
+    name: NameOption = None,
+    role: RoleOption = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option(
+            "--capacity", metavar="SIZE", parser=as_size, help="What a provider or server offers, e.g. 50GB."
+        ),
+    ] = None,
+    listen: ListenOption = None,
+    bootstrap: BootstrapOption = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_command: PassphraseCommandOption = None,
+    kit_file: Annotated[
+        Path | None, typer.Option("--kit-file", metavar="FILE", help="Write the recovery kit there, for you alone.")
+    ] = None,
+    no_qr: Annotated[bool, typer.Option("--no-qr", help="Show the kit without a QR code.")] = False,
+) -> None:
+    """Create an identity, this device and a recovery kit."""
+    from sovereign_node.cli.kit import KitFile
+    from sovereign_node.cli.passphrase import read_passphrase
+
+    if session.data_dir.is_initialised():
+        raise NodeError(
+            "already_initialised",
+            f"{session.data_dir.root} holds a device already",
+            f"run it with `{command_for(session.data_dir, 'up')}`, or choose another --data-dir",
+        )
+    if kit_file is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise NodeError(
+            "kit_file_needed",
+            "the recovery kit can only be shown in a terminal",
+            "use --kit-file FILE",
+            ExitCode.USAGE,
+        )
+    passphrase = read_passphrase(passphrase_file, passphrase_command, new=True, purpose="New passphrase")
+    file = KitFile(kit_file) if kit_file is not None else None
+    from sovereign_node.services import setup
+
+    try:
+        options = setup.DeviceOptions(
+            name=name or default_name(),
+            roles=tuple(role or ("mobile",)),
+            bootstrap=tuple(bootstrap or ()),
+            listen=tuple(listen or ()),
+            capacity_bytes=capacity,
+        )
+        result = setup.create_identity(session.data_dir.root, options, passphrase)
+    except BaseException:
+        if file is not None:
+            file.discard()
+        raise
+    _hand_over_kit(session, result, file, with_qr=not no_qr)
+    document = {
+        "identity": result.identity_id.hex(),
+        "peer_id": result.peer_id,
+        "name": result.name,
+        "roles": list(result.roles),
+        "data_dir": str(session.data_dir.root),
+        "kit_file": str(file.path) if file else None,
+    }
+    session.report(document, lambda made: _view(made, session))
+
+
+def _hand_over_kit(session: Session, result: "SetupResult", file: "KitFile | None", *, with_qr: bool) -> None:
+    from sovereign_node.cli.kit import ask_again, show_kit
+
+    if file is not None:
+        try:
+            file.write(result.kit_text)
+        except OSError as error:
+            raise NodeError(
+                "kit_not_written",
+                f"the identity was created, but {file.path} could not be written: {error.strerror}",
+                f"delete {shlex.quote(str(session.data_dir.root))} and run the command again",
+            ) from error
+        return
+    show_kit(result.kit.to_groups(), result.qr_payload, with_qr=with_qr)
+    if ask_again(result.kit):
+        from sovereign_node.services import setup
+
+        setup.confirm_kit(session.data_dir.root, result.kit)
+        write_message("The kit is confirmed.")
+
+
+def _view(made: dict[str, Any], session: Session) -> Iterator[Any]:
+    yield styled(f"{made['name']} is ready ({', '.join(made['roles'])})", "bold green")
+    yield facts(
+        [
+            ("identity", made["identity"]),
+            ("peer id", made["peer_id"]),
+            ("data", made["data_dir"]),
+            ("recovery kit", made["kit_file"] or "shown above"),
+        ]
+    )
+    if made["kit_file"]:
+        confirm = command_for(session.data_dir, "kit confirm")
+        yield f"Keep the kit away from this device; prove that you have it with: {escape(confirm)}"
+    yield f"Start the node with: {escape(command_for(session.data_dir, 'up'))}"

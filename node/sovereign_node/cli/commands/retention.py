@@ -1,0 +1,97 @@
+"""``sovereign forget`` and ``gc``: which snapshots stay, and freeing what no snapshot needs."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from sovereign_node.cli.application import app
+from sovereign_node.cli.output import Cell, short_id, styled, table
+from sovereign_node.cli.parameters import DryRunOption, OptionalProjectArgument, ProjectArgument, as_duration
+from sovereign_node.cli.session import Session, command
+from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.units import format_count, format_duration, format_size, format_time
+
+
+def _keep(what: str) -> Any:
+    return typer.Option(
+        f"--keep-{what}", metavar="N", min=1, help=f"Keep the newest of the last N {_PERIODS[what]}."
+    )
+
+
+_PERIODS = {"daily": "days", "weekly": "weeks", "monthly": "months"}
+
+
+@command(app, "forget")
+def forget(
+    session: Session,
+    project: ProjectArgument,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the last N.")
+    ] = None,
+    keep_daily: Annotated[int | None, _keep("daily")] = None,
+    keep_weekly: Annotated[int | None, _keep("weekly")] = None,
+    keep_monthly: Annotated[int | None, _keep("monthly")] = None,
+    keep_within: Annotated[
+        int | None,
+        typer.Option("--keep-within", metavar="TIME", parser=as_duration, help="Keep all of that time, e.g. 30d."),
+    ] = None,
+    snapshot: Annotated[
+        list[str] | None,
+        typer.Option("--snapshot", "-s", metavar="ID", help="Forget exactly this one; may be repeated."),
+    ] = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Forget snapshots by rule or by id; `gc` frees their space."""
+    rules = (keep_last, keep_daily, keep_weekly, keep_monthly, keep_within)
+    if not snapshot and all(rule is None for rule in rules):
+        raise NodeError(
+            "no_rule",
+            "nothing says which snapshots to keep",
+            "give a rule such as --keep-last 10 --keep-daily 30, or --snapshot ID",
+            ExitCode.USAGE,
+        )
+    answer = session.call(
+        "forget",
+        project=project,
+        keep_last=keep_last,
+        keep_daily=keep_daily,
+        keep_weekly=keep_weekly,
+        keep_monthly=keep_monthly,
+        keep_within_s=keep_within,
+        snapshots=snapshot or None,
+        dry_run=dry_run,
+    )
+    session.report(answer, _forgotten)
+
+
+@command(app, "gc")
+def gc(session: Session, project: OptionalProjectArgument = None, dry_run: DryRunOption = False) -> None:
+    """Free chunks that no snapshot needs, after a time of grace."""
+    answer = session.stream("gc", "collecting garbage", project=project, dry_run=dry_run)
+    session.report(answer, lambda done: _collected(done, dry_run=dry_run))
+
+
+def _forgotten(answer: dict[str, Any]) -> Iterator[Any]:
+    verb = "would be forgotten" if answer["dry_run"] else "forgotten"
+    whys: list[tuple[dict[str, Any], Cell]] = [
+        *((item, ", ".join(item["reasons"])) for item in answer["keep"]),
+        *((item, (verb, "yellow")) for item in answer["remove"]),
+    ]
+    rows = ([short_id(item["id"]), format_time(item["time"]), why] for item, why in whys)
+    yield table(["SNAPSHOT", "TIME", "WHY"], rows)
+    yield f"{format_count(len(answer['remove']), 'snapshot')} {verb}, {len(answer['keep']):,} kept"
+    if answer["remove"] and not answer["dry_run"]:
+        yield "Free the space with: sovereign gc"
+
+
+def _collected(done: dict[str, Any], *, dry_run: bool) -> Iterator[Any]:
+    verb = "would be freed" if dry_run else "freed"
+    freed = f"{format_size(done['bytes_deleted'])} in {format_count(done['chunks_deleted'], 'chunk')} {verb}"
+    yield styled(freed, "bold green")
+    yield (
+        f"  {format_size(done['bytes_repacked'])} in {format_count(done['chunks_repacked'], 'chunk')} repacked"
+        f" in {format_duration(done['seconds'])}"
+    )
+    if done.get("delete_after_at") and done["chunks_deleted"]:
+        yield f"  providers keep them until {format_time(done['delete_after_at'])}, in case this was a mistake"

@@ -1,0 +1,102 @@
+"""Entry point of ``sovereign``: runs one command and turns every failure into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError
+from typer.core import TyperGroup
+
+from sovereign_node.cli.output import write_error
+from sovereign_node.errors import ExitCode, NodeError
+
+PROGRAM = "sovereign"
+_SECRET_OPTIONS = ("--passphrase", "--password", "--kit", "--secret")
+
+
+def build() -> TyperGroup:
+    """Return the command tree with every command registered."""
+    from typer.main import get_command
+
+    from sovereign_node.cli import application
+    from sovereign_node.cli.commands import register_all
+
+    register_all()
+    command = get_command(application.app)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Args:
+        arguments: words after the program's name; those of the process if None.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character must not end a backup's report.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
+    as_json = wants_json(words)
+    try:
+        code = _run(words)
+        if code == ExitCode.INTERRUPTED:
+            raise NodeError("interrupted", "interrupted", "", ExitCode.INTERRUPTED)
+    except NodeError as error:
+        write_error(error, as_json=as_json)
+        return int(error.exit_code)
+    except BrokenPipeError:
+        # The reader, such as `head`, has enough. The interpreter must not flush into the closed pipe at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.ERROR)
+    except Exception as error:  # noqa: BLE001 - the boundary of the process: also a bug ends in one document
+        traceback.print_exc()
+        write_error(_bug(error), as_json=as_json)
+        return int(ExitCode.ERROR)
+    return code
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Tell whether the command line asks for JSON, even if it cannot be parsed."""
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def _run(words: list[str]) -> int:
+    try:
+        result = build().main(args=words, prog_name=PROGRAM, standalone_mode=False)
+    except NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return int(ExitCode.USAGE)
+    except UsageError as error:
+        raise _usage(error) from error
+    except typer.Abort:
+        return int(ExitCode.INTERRUPTED)
+    return result if isinstance(result, int) else int(ExitCode.OK)
+
+
+def _usage(error: UsageError) -> NodeError:
+    path = error.ctx.command_path if error.ctx else PROGRAM
+    hint = f"see: {path} --help"
+    if isinstance(error, NoSuchOption) and error.option_name in _SECRET_OPTIONS:
+        hint = (
+            "secrets on a command line can be read by every program;"
+            " use --passphrase-file, --passphrase-command or --kit-file, or type them when asked"
+        )
+    return NodeError("usage", error.format_message().rstrip("."), hint, ExitCode.USAGE)
+
+
+def _bug(error: Exception) -> NodeError:
+    return NodeError(
+        "internal_error",
+        f"unexpected {type(error).__name__}: {error}",
+        "this is a bug; please report it with the lines above",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

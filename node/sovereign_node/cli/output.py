@@ -1,0 +1,137 @@
+"""Writing results and messages: JSON documents, plain lines and tables that are safe to show in a terminal.
+
+Rich is imported inside the functions that draw, so commands that print JSON or one line start without it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sovereign_node.errors import NodeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+Cell = str | tuple[str, str]
+"""One cell: text, or text with a Rich style."""
+
+ID_CHARACTERS = 12
+PEER_ID_CHARACTERS = 16  # the first 8 characters of every Ed25519 peer id are the same
+PIPE_WIDTH = 240  # columns when the output is not a terminal, so that scripts see whole cells
+
+
+def escape(text: str) -> str:
+    r"""Return ``text`` with every character that could steer a terminal or reverse the line written as ``\xNN``.
+
+    File and peer names come from others; control characters, bidirectional overrides and bytes that are not UTF-8
+    must not reach the terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if _is_harmless(char) else _spell(char) for char in text)
+
+
+def _is_harmless(char: str) -> bool:
+    return char.isprintable() or unicodedata.category(char) == "Zs"
+
+
+def _spell(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, carried by surrogateescape
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def short_id(text: str) -> str:
+    """Return the beginning of an id, long enough to be used as a prefix."""
+    return text[: PEER_ID_CHARACTERS if text.startswith("12D3Koo") else ID_CHARACTERS]
+
+
+def write_json(document: Any) -> None:
+    """Write one JSON document to standard output; ASCII, so that no name can steer the terminal."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def write_message(text: str) -> None:
+    """Write a line to standard error; the caller escapes what others wrote."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def write_error(error: NodeError, *, as_json: bool) -> None:
+    """Tell what went wrong and what to do next, to people and, with ``as_json``, to programs."""
+    if as_json:
+        details = {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": int(error.exit_code),
+        }
+        write_json({"error": details})
+    write_message(f"sovereign: {escape(error.message)}")
+    if error.hint:
+        write_message(f"  {escape(error.hint)}")
+
+
+def write_result(parts: Iterable[Any]) -> None:
+    """Write lines (texts) and Rich renderables to standard output."""
+    screen: Console | None = None
+    for part in parts:
+        if isinstance(part, str):
+            sys.stdout.write(part + "\n")
+            continue
+        screen = screen or console()
+        screen.print(part)
+    sys.stdout.flush()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that shows text as it is: no markup, no emoji codes, no guessed colours."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, markup=False, emoji=False, highlight=False, width=width)
+
+
+def styled(text: str, style: str) -> Text:
+    """Return text in a style such as ``bold red``."""
+    from rich.text import Text
+
+    return Text(escape(text), style=style)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+    """Return a table without frames.
+
+    Args:
+        columns: headings; one that starts with ``>`` is right-aligned.
+        rows: cells, as many as there are columns.
+    """
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in columns:
+        grid.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    for row in rows:
+        grid.add_row(*(styled(*cell) if isinstance(cell, tuple) else styled(cell, "") for cell in row))
+    return grid
+
+
+def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:
+    """Return names with their values, one pair a line."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, cell in pairs:
+        grid.add_row(name, styled(*cell) if isinstance(cell, tuple) else styled(cell, ""))
+    return grid

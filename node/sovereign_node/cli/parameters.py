@@ -1,0 +1,64 @@
+"""Kinds of command-line values: quantities, ids, secrets; the same words wherever they appear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sovereign_node.units import parse_duration, parse_percent, parse_size, parse_vibe
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    def convert(text: Any) -> Any:
+        if not isinstance(text, str):
+            return text
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return convert
+
+
+as_size = _parser(parse_size)
+as_duration = _parser(parse_duration)
+as_percent = _parser(parse_percent)
+as_vibe = _parser(parse_vibe)
+
+ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Name, id or beginning of the id.")]
+OptionalProjectArgument = Annotated[
+    str | None, typer.Argument(metavar="[PROJECT]", help="Name, id or beginning of the id; all without it.")
+]
+SnapshotOption = Annotated[
+    str | None, typer.Option("--snapshot", "-s", metavar="ID", help="Id or its beginning; the newest without it.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would happen, change nothing.")]
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Name of this device; the host name without it.")
+]
+RoleOption = Annotated[
+    list[str] | None,
+    typer.Option("--role", metavar="ROLE", help="server, mobile or provider; may be repeated. [default: mobile]"),
+]
+BootstrapOption = Annotated[
+    list[str] | None,
+    typer.Option("--bootstrap", metavar="ADDR", help="Multiaddr of a peer to ask first; may be repeated."),
+]
+ListenOption = Annotated[
+    list[str] | None,
+    typer.Option("--listen", metavar="ADDR", help="Multiaddr to listen on; may be repeated."),
+]
+PassphraseFileOption = Annotated[
+    Path | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="File whose first line is the passphrase."),
+]
+PassphraseCommandOption = Annotated[
+    str | None,
+    typer.Option(
+        "--passphrase-command", metavar="CMD", help="Command that prints the passphrase; run without a shell."
+    ),
+]
