@@ -60,7 +60,9 @@ class Dialer:
             DialError: none did within `timeout_s`; holds the reason for each address.
         """
         race = _Race(self, peer_id)
-        candidates = list(dict.fromkeys(split_peer_id(address)[0] for address in addresses))[:MAX_ADDRESSES]
+        unique = dict.fromkeys(split_peer_id(address)[0] for address in addresses)
+        # Ways through a third party start last, so that a direct one wins whenever it works.
+        candidates = sorted(unique, key=lambda address: not is_tcp(address))[:MAX_ADDRESSES]
         with trio.move_on_after(timeout_s):
             await race.run(candidates)
         for extra in race.winners[1:]:
@@ -72,7 +74,7 @@ class Dialer:
 
     async def attempt(self, peer_id: str, address: str) -> Any:
         """Connect and upgrade over one address."""
-        pipe = await self._open(address)
+        pipe = await self._open(address, peer_id)
         try:
             return await self._upgrade(RawConnection(pipe, True), to_libp2p_id(peer_id))
         except BaseException:
@@ -80,12 +82,12 @@ class Dialer:
                 await pipe.close()
             raise
 
-    async def _open(self, address: str) -> Pipe:
+    async def _open(self, address: str, peer_id: str) -> Pipe:
         if is_tcp(address):
             return await open_tcp(address)
         for transport in self._transports:
             if transport.can_dial(address):
-                stream = await transport.dial(address)
+                stream = await transport.dial(address, peer_id)
                 return Pipe(stream, address=address, path=transport.path)
         raise AddressError(address, "no transport of this node dials it")
 

@@ -25,8 +25,13 @@ class PipeTransport(Protocol):
         """Say whether the address (without a final `/p2p/PEER`) is one of this transport's."""
         ...
 
-    async def dial(self, address: str) -> trio.abc.Stream:
+    async def dial(self, address: str, peer_id: str) -> trio.abc.Stream:
         """Open a pipe.
+
+        Args:
+            address: as in `can_dial`.
+            peer_id: who should be at the other end, for transports that ask a third party for it by name; the
+                upgrade proves it.
 
         Raises:
             OSError: the other end cannot be reached.
