@@ -1,0 +1,398 @@
+"""The connection: frames in, events out; parts to send in, batches out.
+
+A core is used by one task at a time and never waits. Its caller passes what arrived to `receive_data`, acts on
+the events, and after every call takes `next_batch` for as long as `has_output` is true.
+"""
+
+from collections.abc import Callable, Sequence
+
+from sovereign_protocols.yamux.budget import WindowBudget
+from sovereign_protocols.yamux.errors import (
+    GoneAwayError,
+    StreamFinishedError,
+    StreamLimitError,
+    StreamResetError,
+    YamuxViolationError,
+)
+from sovereign_protocols.yamux.events import (
+    Event,
+    Limits,
+    PeerGoneAway,
+    PingAnswered,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+)
+from sovereign_protocols.yamux.frames import (
+    HEADER_BYTES,
+    INITIAL_WINDOW_BYTES,
+    MAX_UINT32,
+    Flag,
+    FrameType,
+    GoAwayCode,
+    decode_header,
+)
+from sovereign_protocols.yamux.outbox import Outbox
+from sovereign_protocols.yamux.stream import (
+    FINAL_STATES,
+    RECEIVING_STATES,
+    SENDING_STATES,
+    Part,
+    Stream,
+    StreamState,
+    Trigger,
+)
+
+_SYN, _ACK, _FIN, _RST = int(Flag.SYN), int(Flag.ACK), int(Flag.FIN), int(Flag.RST)
+_DATA, _UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
+_PING, _GO_AWAY = int(FrameType.PING), int(FrameType.GO_AWAY)
+
+
+class Yamux:
+    """One side of a connection.
+
+    Args:
+        initiator: whether this side dialled; it then numbers its streams oddly.
+        limits: bounds.
+        budget: receive memory of this connection.
+    """
+
+    def __init__(self, *, initiator: bool, limits: Limits, budget: WindowBudget) -> None:
+        self.streams: dict[int, Stream] = {}
+        self._limits = limits
+        self._budget = budget
+        self._outbox = Outbox(limits.max_frame_bytes)
+        self._next_id = 1 if initiator else 2
+        self._peer_parity = 0 if initiator else 1
+        self._newest_peer_id = 0
+        self._inbound = self._outbound = 0
+        self._next_ping = 0
+        self._pings: set[int] = set()
+        self._said_goodbye = self._heard_goodbye = False
+        # The payload under way: what is left of it, its stream (None: drop it), and whether FIN follows.
+        self._payload_left = 0
+        self._payload_stream: Stream | None = None
+        self._payload_fin = False
+        self._partial_header = bytearray()
+        self._events: list[Event] = []
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `next_batch` would give something."""
+        return bool(self._outbox)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether goodbye was said or heard and every stream has ended."""
+        return (self._said_goodbye or self._heard_goodbye) and not self.streams
+
+    # Streams, as this side uses them.
+
+    def open_stream(self) -> Stream:
+        """Begin a stream; its SYN goes out with the next batch, and data may follow at once.
+
+        Raises:
+            GoneAwayError: one side said goodbye.
+            StreamLimitError: too many streams of ours are open, or all ids have been used.
+        """
+        if self._said_goodbye or self._heard_goodbye:
+            raise GoneAwayError("the connection is closing")
+        if self._outbound >= self._limits.max_outbound_streams or self._next_id > MAX_UINT32:
+            raise StreamLimitError(f"{self._outbound} streams are open")
+        stream = self._add(self._next_id, inbound=False)
+        self._next_id += 2
+        self._outbox.add_control(_UPDATE, _SYN, stream.stream_id, 0)
+        return stream
+
+    def send(self, stream: Stream, parts: Sequence[Part]) -> None:
+        """Queue bytes. The parts are not copied and must not change until they are drained or withdrawn.
+
+        Raises:
+            StreamResetError: the stream is broken.
+            StreamFinishedError: our direction has ended.
+        """
+        if stream.state is StreamState.RESET:
+            raise StreamResetError("the stream was reset")
+        if stream.state not in SENDING_STATES:
+            raise StreamFinishedError("the stream was finished")
+        for part in parts:
+            view = memoryview(part).cast("B")
+            if len(view):
+                stream.pending.append(view)
+                stream.pending_bytes += len(view)
+        self._outbox.add_stream(stream)
+
+    def withdraw(self, stream: Stream) -> int:
+        """Take back what was queued and has not gone out.
+
+        Returns:
+            Bytes that will not be sent.
+        """
+        withdrawn = stream.pending_bytes
+        stream.pending.clear()
+        stream.pending_bytes = 0
+        return withdrawn
+
+    def finish(self, stream: Stream) -> None:
+        """Say that nothing more will be sent; a repetition does nothing.
+
+        Raises:
+            StreamResetError: the stream is broken.
+            StreamFinishedError: bytes are still queued.
+        """
+        if stream.state is StreamState.RESET:
+            raise StreamResetError("the stream was reset")
+        if stream.pending_bytes:
+            raise StreamFinishedError("bytes are still waiting to be sent")
+        if stream.move(Trigger.SEND_FIN):
+            self._outbox.add_control(_UPDATE, _FIN, stream.stream_id, 0)
+            self._forget_if_final(stream)
+
+    def reset(self, stream: Stream) -> None:
+        """Break the stream in both directions; a repetition does nothing."""
+        self._drop_received(stream)
+        if stream.move(Trigger.RESET):
+            self.withdraw(stream)
+            self._outbox.add_control(_UPDATE, _RST, stream.stream_id, 0)
+            self._forget_if_final(stream)
+
+    def abandon(self, stream: Stream) -> None:
+        """Stop reading for good: what is buffered is dropped, and further data is answered with RST."""
+        stream.abandoned = True
+        self._drop_received(stream)
+
+    def read(self, stream: Stream, max_bytes: int, now: float) -> bytes:
+        """Take 1..max_bytes received bytes; nothing when none are there.
+
+        Args:
+            stream: where to read.
+            max_bytes: at least 1.
+            now: seconds on any steady clock.
+        """
+        data = stream.received.take(max_bytes)
+        self._consumed(stream, len(data), now)
+        return data
+
+    def read_into(self, stream: Stream, target: memoryview, now: float) -> int:
+        """Move received bytes into `target`.
+
+        Returns:
+            Bytes moved, 0 when none are there.
+        """
+        count = stream.received.take_into(target)
+        self._consumed(stream, count, now)
+        return count
+
+    # The connection.
+
+    def ping(self) -> int:
+        """Ask for a sign of life.
+
+        Returns:
+            The value that `PingAnswered` will carry.
+        """
+        self._next_ping = (self._next_ping + 1) & MAX_UINT32
+        self._pings.add(self._next_ping)
+        self._outbox.add_control(_PING, _SYN, 0, self._next_ping)
+        return self._next_ping
+
+    def go_away(self, code: int = GoAwayCode.NORMAL) -> None:
+        """Say goodbye: no new streams from either side; those that are open may end. A repetition does nothing."""
+        if not self._said_goodbye:
+            self._said_goodbye = True
+            self._outbox.add_control(_GO_AWAY, 0, 0, code)
+
+    def next_batch(self, room_bytes: int, drained: Callable[[Stream], None]) -> list[Part]:
+        """Take what is to be sent now; see `Outbox.next_batch`."""
+        return self._outbox.next_batch(room_bytes, drained)
+
+    def close(self) -> None:
+        """Give back everything that the connection counts, once its bytes can no longer flow."""
+        for stream in list(self.streams.values()):
+            stream.move(Trigger.RESET)
+            self.withdraw(stream)
+            self._forget_if_final(stream)
+
+    def receive_data(self, data: bytes) -> list[Event]:
+        """Take bytes that arrived, in pieces of any size.
+
+        Returns:
+            What they mean, in order.
+
+        Raises:
+            YamuxViolationError: the peer broke the rules; say goodbye with its code and close.
+        """
+        offset, size = 0, len(data)
+        while offset < size:
+            if self._payload_left:
+                offset = self._take_payload(data, offset)
+            elif self._partial_header or size - offset < HEADER_BYTES:
+                missing = HEADER_BYTES - len(self._partial_header)
+                self._partial_header += data[offset : offset + missing]
+                offset += missing
+                if len(self._partial_header) == HEADER_BYTES:
+                    header = decode_header(self._partial_header)
+                    self._partial_header.clear()
+                    self._take_header(*header)
+            else:
+                header = decode_header(data, offset)
+                offset += HEADER_BYTES
+                self._take_header(*header)
+        events, self._events = self._events, []
+        return events
+
+    # What arrives.
+
+    def _take_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
+        if frame_type <= _UPDATE:
+            self._take_stream_header(frame_type, flags, stream_id, length)
+        elif frame_type == _PING:
+            if flags & _SYN:
+                self._outbox.add_control(_PING, _ACK, 0, length)
+            elif flags & _ACK and length in self._pings:
+                self._pings.discard(length)
+                self._events.append(PingAnswered(length))
+        else:
+            self._heard_goodbye = True
+            self._events.append(PeerGoneAway(length))
+
+    def _take_stream_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
+        stream = self._accept(stream_id) if flags & _SYN else self.streams.get(stream_id)
+        if frame_type == _DATA:
+            self._expect_payload(stream, length)
+            if length:
+                # FIN follows the data; the other flags come before it.
+                self._payload_fin = bool(flags & _FIN)
+                flags &= ~_FIN
+        if stream is None:
+            return
+        if frame_type == _UPDATE and length:
+            self._add_credit(stream, length)
+        if flags & (_ACK | _FIN | _RST):
+            self._take_flags(stream, flags)
+
+    def _accept(self, stream_id: int) -> Stream | None:
+        if stream_id & 1 != self._peer_parity or stream_id <= self._newest_peer_id:
+            raise YamuxViolationError(f"stream {stream_id} is not the peer's to open")
+        self._newest_peer_id = stream_id
+        if self._said_goodbye or self._inbound >= self._limits.max_inbound_streams:
+            self._outbox.add_control(_UPDATE, _RST, stream_id, 0)
+            return None
+        stream = self._add(stream_id, inbound=True)
+        self._outbox.add_control(_UPDATE, _ACK, stream_id, 0)
+        self._events.append(StreamOpened(stream))
+        return stream
+
+    def _expect_payload(self, stream: Stream | None, length: int) -> None:
+        # What was still under way to a stream that has ended is dropped, but never more than one window of it.
+        ended = max(self._limits.max_window_bytes, INITIAL_WINDOW_BYTES)
+        allowed = ended if stream is None else stream.receive_credit
+        if length > allowed:
+            raise YamuxViolationError(f"{length} bytes exceed the credit of {allowed}")
+        self._payload_left = length
+        self._payload_stream = stream
+        if stream is None:
+            return
+        stream.receive_credit -= length
+        if length and (stream.abandoned or stream.state not in RECEIVING_STATES):
+            self._payload_stream = None
+            self._break(stream)
+
+    def _take_payload(self, data: bytes, offset: int) -> int:
+        end = min(offset + self._payload_left, len(data))
+        stream = self._payload_stream
+        self._payload_left -= end - offset
+        # A stream that ended within its own frame leaves the rest of the payload to be dropped.
+        if stream is not None and stream.state in RECEIVING_STATES and not stream.abandoned:
+            piece = data if end - offset == len(data) else data[offset:end]
+            stream.received.append(piece)
+            self._budget.buffer(len(piece))
+            self._note_readable(stream)
+            if self._budget.is_over():
+                self._shed()
+        if not self._payload_left:
+            self._payload_stream = None
+            if self._payload_fin:
+                self._payload_fin = False
+                if stream is not None and stream.state not in FINAL_STATES:
+                    self._take_flags(stream, _FIN)
+        return end
+
+    def _add_credit(self, stream: Stream, length: int) -> None:
+        if stream.send_credit + length > MAX_UINT32:
+            raise YamuxViolationError("credit does not fit in 32 bits")
+        stream.send_credit += length
+        self._outbox.add_stream(stream)
+
+    def _take_flags(self, stream: Stream, flags: int) -> None:
+        if flags & _RST:
+            if stream.move(Trigger.RESET):
+                self.withdraw(stream)
+                self._events.append(StreamReset(stream))
+                self._forget_if_final(stream)
+            return
+        if flags & _ACK:
+            stream.move(Trigger.RECEIVE_ACK)
+        if flags & _FIN:
+            if not stream.move(Trigger.RECEIVE_FIN):
+                self._break(stream)
+                return
+            self._note_readable(stream)
+            self._forget_if_final(stream)
+
+    def _break(self, stream: Stream) -> None:
+        """Answer a violation within one stream, or data that nobody wants, by ending that stream."""
+        self.reset(stream)
+        self._events.append(StreamReset(stream))
+
+    def _shed(self) -> None:
+        """Give up the stream that holds the most memory, when more is buffered than may be."""
+        largest = max(self.streams.values(), key=lambda stream: stream.received.size_bytes)
+        self._break(largest)
+
+    def _note_readable(self, stream: Stream) -> None:
+        last = self._events[-1] if self._events else None
+        if not (isinstance(last, StreamReadable) and last.stream is stream):
+            self._events.append(StreamReadable(stream))
+
+    # Book-keeping.
+
+    def _add(self, stream_id: int, *, inbound: bool) -> Stream:
+        stream = Stream(stream_id, inbound=inbound)
+        self.streams[stream_id] = stream
+        self._inbound += inbound
+        self._outbound += not inbound
+        self._budget.promise(stream.window)
+        return stream
+
+    def _forget_if_final(self, stream: Stream) -> None:
+        if stream.state in FINAL_STATES and self.streams.pop(stream.stream_id, None) is not None:
+            self._inbound -= stream.inbound
+            self._outbound -= not stream.inbound
+            self._budget.release(stream.window)
+
+    def _drop_received(self, stream: Stream) -> None:
+        self._budget.buffer(-stream.received.size_bytes)
+        stream.received.clear()
+
+    def _consumed(self, stream: Stream, count: int, now: float) -> None:
+        """Count bytes that were read, and give credit again when half a window is gone."""
+        if not count:
+            return
+        self._budget.buffer(-count)
+        if stream.refreshed_at is None:
+            stream.refreshed_at = now
+        stream.consumed += count
+        refresh = min(stream.window // 2, self._limits.max_refresh_bytes)
+        if stream.consumed < refresh or stream.state not in RECEIVING_STATES:
+            return
+        credit = stream.consumed
+        growth = min(stream.window, self._limits.max_window_bytes - stream.window)
+        fast = now - stream.refreshed_at <= self._limits.growth_period_s
+        if fast and growth > 0 and self._budget.grow(growth):
+            stream.window += growth
+            credit += growth
+        stream.consumed = 0
+        stream.refreshed_at = now
+        stream.receive_credit += credit
+        self._outbox.add_control(_UPDATE, 0, stream.stream_id, credit)

@@ -1,0 +1,206 @@
+"""One stream of a connection: its state, its credit both ways, and what waits in it."""
+
+from collections import deque
+from enum import Enum, auto
+
+from sovereign_protocols.yamux.frames import INITIAL_WINDOW_BYTES
+
+Part = bytes | bytearray | memoryview
+
+
+class StreamState(Enum):
+    """Where a stream stands between its SYN and its end."""
+
+    OPENING = auto()
+    """We sent SYN, the peer has not sent ACK; data may flow already."""
+    OPEN = auto()
+    LOCAL_CLOSED = auto()
+    """We sent FIN."""
+    REMOTE_CLOSED = auto()
+    """The peer sent FIN."""
+    CLOSED = auto()
+    RESET = auto()
+
+
+class Trigger(Enum):
+    """What moves a stream from one state to another."""
+
+    RECEIVE_ACK = auto()
+    SEND_FIN = auto()
+    RECEIVE_FIN = auto()
+    RESET = auto()
+    """Either side sent RST."""
+
+
+# The state diagram of the spec is drawn from this table; what is not in it is a protocol error.
+TRANSITIONS: dict[tuple[StreamState, Trigger], StreamState] = {
+    (StreamState.OPENING, Trigger.RECEIVE_ACK): StreamState.OPEN,
+    (StreamState.OPENING, Trigger.SEND_FIN): StreamState.LOCAL_CLOSED,
+    (StreamState.OPENING, Trigger.RECEIVE_FIN): StreamState.REMOTE_CLOSED,
+    (StreamState.OPENING, Trigger.RESET): StreamState.RESET,
+    # An ACK may come with more than one of the first frames.
+    (StreamState.OPEN, Trigger.RECEIVE_ACK): StreamState.OPEN,
+    (StreamState.OPEN, Trigger.SEND_FIN): StreamState.LOCAL_CLOSED,
+    (StreamState.OPEN, Trigger.RECEIVE_FIN): StreamState.REMOTE_CLOSED,
+    (StreamState.OPEN, Trigger.RESET): StreamState.RESET,
+    (StreamState.LOCAL_CLOSED, Trigger.RECEIVE_ACK): StreamState.LOCAL_CLOSED,
+    (StreamState.LOCAL_CLOSED, Trigger.RECEIVE_FIN): StreamState.CLOSED,
+    (StreamState.LOCAL_CLOSED, Trigger.RESET): StreamState.RESET,
+    (StreamState.REMOTE_CLOSED, Trigger.RECEIVE_ACK): StreamState.REMOTE_CLOSED,
+    (StreamState.REMOTE_CLOSED, Trigger.SEND_FIN): StreamState.CLOSED,
+    (StreamState.REMOTE_CLOSED, Trigger.RESET): StreamState.RESET,
+}
+
+SENDING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.REMOTE_CLOSED})
+RECEIVING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.LOCAL_CLOSED})
+FINAL_STATES = frozenset({StreamState.CLOSED, StreamState.RESET})
+
+# Below this a piece is joined with its neighbours into one answer; above it, handing it out alone costs less
+# than the copy.
+_JOIN_BELOW_BYTES = 16 * 1024
+
+
+class ReceiveBuffer:
+    """Bytes that arrived and were not read yet, kept as the pieces in which they came."""
+
+    __slots__ = ("_offset", "_pieces", "size_bytes")
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._offset = 0
+        self.size_bytes = 0
+
+    def append(self, piece: bytes) -> None:
+        """Add a piece at the end; kept as it is."""
+        self._pieces.append(piece)
+        self.size_bytes += len(piece)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._pieces.clear()
+        self._offset = self.size_bytes = 0
+
+    def take(self, max_bytes: int) -> bytes:
+        """Remove and return 1..max_bytes bytes; nothing when empty. A large piece is returned without a copy."""
+        if not self._pieces:
+            return b""
+        head = self._pieces[0]
+        if self._offset or len(head) > max_bytes:
+            return self._take_part(max_bytes)
+        self._pieces.popleft()
+        if len(head) < _JOIN_BELOW_BYTES and self._pieces:
+            joined = bytearray(head)
+            while self._pieces and len(joined) + len(self._pieces[0]) <= max_bytes:
+                joined += self._pieces.popleft()
+            head = bytes(joined)
+        self.size_bytes -= len(head)
+        return head
+
+    def _take_part(self, max_bytes: int) -> bytes:
+        head = self._pieces[0]
+        part = head[self._offset : self._offset + max_bytes]
+        self._offset += len(part)
+        if self._offset == len(head):
+            self._pieces.popleft()
+            self._offset = 0
+        self.size_bytes -= len(part)
+        return part
+
+    def take_into(self, target: memoryview) -> int:
+        """Move as much as fits into `target`.
+
+        Returns:
+            Bytes moved.
+        """
+        filled = 0
+        room = len(target)
+        while self._pieces and filled < room:
+            head = self._pieces[0]
+            count = min(len(head) - self._offset, room - filled)
+            if count == len(head):
+                target[filled : filled + count] = head
+            else:
+                with memoryview(head) as view:
+                    target[filled : filled + count] = view[self._offset : self._offset + count]
+            filled += count
+            self._offset += count
+            if self._offset == len(head):
+                self._pieces.popleft()
+                self._offset = 0
+        self.size_bytes -= filled
+        return filled
+
+
+class Stream:
+    """The record of one stream.
+
+    Attributes:
+        send_credit: bytes that the peer allows us to send now.
+        receive_credit: bytes that the peer may still send.
+        window: credit that we keep topped up.
+        consumed: bytes read since credit was last given.
+        refreshed_at: when credit was last given or reading began, on the clock of the caller.
+        pending: parts that wait to be sent.
+        pending_bytes: their size.
+        queued: whether the stream is in the outbox's round.
+        abandoned: nobody will read any more; further data is answered with RST.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "consumed",
+        "inbound",
+        "pending",
+        "pending_bytes",
+        "queued",
+        "receive_credit",
+        "received",
+        "refreshed_at",
+        "send_credit",
+        "state",
+        "stream_id",
+        "window",
+    )
+
+    def __init__(self, stream_id: int, *, inbound: bool) -> None:
+        self.stream_id = stream_id
+        self.inbound = inbound
+        self.state = StreamState.OPEN if inbound else StreamState.OPENING
+        self.send_credit = INITIAL_WINDOW_BYTES
+        self.receive_credit = INITIAL_WINDOW_BYTES
+        self.window = INITIAL_WINDOW_BYTES
+        self.consumed = 0
+        self.refreshed_at: float | None = None
+        self.received = ReceiveBuffer()
+        self.pending: deque[memoryview] = deque()
+        self.pending_bytes = 0
+        self.queued = False
+        self.abandoned = False
+
+    def move(self, trigger: Trigger) -> bool:
+        """Follow the transition table.
+
+        Returns:
+            False if the table has no such move.
+        """
+        following = TRANSITIONS.get((self.state, trigger))
+        if following is None:
+            return False
+        self.state = following
+        return True
+
+    def take_pending(self, max_bytes: int) -> list[memoryview]:
+        """Remove parts of at most `max_bytes` in all from what waits to be sent; no byte is copied."""
+        parts = []
+        left = max_bytes
+        while left and self.pending:
+            head = self.pending[0]
+            if len(head) <= left:
+                parts.append(self.pending.popleft())
+                left -= len(head)
+            else:
+                parts.append(head[:left])
+                self.pending[0] = head[left:]
+                left = 0
+        self.pending_bytes -= max_bytes - left
+        return parts
