@@ -123,11 +123,13 @@ def format_vibe(micro_vibe: int) -> str:
 
 
 def format_dollars(micro_vibe: int) -> str:
-    """Return what an amount is worth, ``$0.11``; amounts below a cent keep two significant digits."""
+    """Return what an amount is worth, ``$12.50``; amounts below a dollar are not rounded to whole cents."""
     dollars = Decimal(abs(micro_vibe)) / MICRO_VIBE_PER_DOLLAR
-    digits = 2 if dollars == 0 or dollars >= Decimal("0.01") else min(8, 1 - dollars.adjusted())
+    # Two significant digits at least, but never more than a micro-VIBE is worth.
+    digits = 2 if dollars == 0 or dollars >= 1 else min(8, max(4, 1 - dollars.adjusted()))
+    whole, _, decimals = f"{dollars:,.{digits}f}".partition(".")
     sign = "-" if micro_vibe < 0 else ""
-    return f"{sign}${dollars:,.{digits}f}"
+    return f"{sign}${whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
 
 
 def format_price(micro_vibe: int) -> str:

@@ -25,7 +25,7 @@ def open_contract(
         int, typer.Option("--capacity", metavar="SIZE", parser=as_size, help="Storage to reserve, e.g. 5GB.")
     ],
     months: Annotated[
-        int | None, typer.Option("--months", min=1, help="How long; the usual time without it.")
+        int | None, typer.Option("--months", metavar="N", min=1, help="How long; the usual time without it.")
     ] = None,
 ) -> None:
     """Reserve storage at a provider, at the price of its offer."""

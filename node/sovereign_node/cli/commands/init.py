@@ -63,6 +63,7 @@ def init(
             "already_initialised",
             f"{session.data_dir.root} holds a device already",
             f"run it with `{command_for(session.data_dir, 'up')}`, or choose another --data-dir",
+            ExitCode.IN_USE,
         )
     if kit_file is None and not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise NodeError(

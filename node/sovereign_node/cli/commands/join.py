@@ -45,6 +45,7 @@ def join(
             "already_initialised",
             f"{session.data_dir.root} holds a device already",
             "choose another --data-dir",
+            ExitCode.IN_USE,
         )
     from sovereign_node.cli.kit import parse_kit, read_kit_text
 

@@ -21,7 +21,9 @@ def peers(session: Session) -> None:
 def ping(
     session: Session,
     peer: Annotated[str, typer.Argument(metavar="PEER", help="Name, peer id or its beginning.")],
-    count: Annotated[int | None, typer.Option("--count", "-c", min=1, max=100, help="How many times.")] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", "-c", metavar="N", min=1, max=100, help="How many times.")
+    ] = None,
 ) -> None:
     """Measure the round-trip time to a peer."""
     session.show(session.call("ping", peer=peer, count=count), _pinged)

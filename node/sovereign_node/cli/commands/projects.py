@@ -20,7 +20,7 @@ def protect(
         str | None, typer.Option("--name", metavar="NAME", help="Name of the project; that of the path without it.")
     ] = None,
     copies: Annotated[
-        int | None, typer.Option("--copies", min=1, help="Providers that must hold each chunk.")
+        int | None, typer.Option("--copies", metavar="N", min=1, help="Providers that must hold each chunk.")
     ] = None,
 ) -> None:
     """Make a project of a folder, a file or a database."""

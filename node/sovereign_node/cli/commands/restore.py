@@ -34,7 +34,12 @@ def restore(
         str | None, typer.Option("--path", metavar="PATH", help="Only this file or folder of the snapshot.")
     ] = None,
     overwrite: Annotated[
-        Overwrite | None, typer.Option("--overwrite", help="What to do with files that are there already.")
+        Overwrite | None,
+        typer.Option(
+            "--overwrite",
+            metavar="WHEN",
+            help="Replace files that are there already: never, changed or always.",
+        ),
     ] = None,
     dry_run: DryRunOption = False,
 ) -> None:

@@ -19,7 +19,9 @@ def up(
     bootstrap: BootstrapOption = None,
     api_port: Annotated[
         int | None,
-        typer.Option("--api-port", min=0, max=65535, help="TCP port of the local API; any free one for 0."),
+        typer.Option(
+            "--api-port", metavar="PORT", min=0, max=65535, help="TCP port of the local API; any free one for 0."
+        ),
     ] = None,
 ) -> None:
     """Run the node until Ctrl-C; with --json, print its status once when it is ready."""
