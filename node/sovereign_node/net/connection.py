@@ -8,6 +8,7 @@ import trio
 from sovereign_node.net.muxers import peer_stream_of
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
+from sovereign_node.net.yamux_connection import YamuxConnection
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,24 @@ class Connection:
         """Open a stream on which nothing is negotiated yet.
 
         Raises:
-            libp2p's muxer errors: the connection is going or gone.
+            YamuxError: the connection is closing, or too many streams are open.
+            BaseLibp2pError: the same from libp2p's own muxer.
         """
+        if isinstance(self.muxed_conn, YamuxConnection):
+            return self.muxed_conn.open_peer_stream()
         return peer_stream_of(await self.muxed_conn.open_stream(), self.peer_id)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no stream is open, as far as the stack tells."""
+        if isinstance(self.muxed_conn, YamuxConnection):
+            return not self.muxed_conn.open_streams
+        return not self.muxed_conn.streams
+
+    def sweep(self, linger_s: float) -> None:
+        """Free the places of streams that we closed `linger_s` ago and the peer left open."""
+        if isinstance(self.muxed_conn, YamuxConnection):
+            self.muxed_conn.sweep(linger_s)
 
     async def close(self) -> None:
         """Say goodbye and close the pipe; idempotent."""

@@ -14,8 +14,11 @@ from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.net.identity import DeviceKey, key_pair_of
 from sovereign_node.net.listener import serve_tcp
 from sovereign_node.net.network import Network
-from sovereign_node.net.noise import make_security
+from sovereign_node.net.noise import NOISE_PROTOCOL_ID, make_security
 from sovereign_node.net.transports import PipeTransport
+from sovereign_node.net.upgrade import Upgrader
+from sovereign_protocols.yamux.budget import WindowBudget
+from sovereign_protocols.yamux.events import Limits as YamuxLimits
 
 Stack = Literal["fast", "stock"]
 
@@ -35,6 +38,8 @@ class NetworkLimits:
         handshake_timeout_s: how long a stranger may take to become a peer.
         negotiation_timeout_s: how long a peer may take to name the protocol of a stream.
         streams_per_peer: inbound streams that one peer may hold open.
+        window_bytes_per_peer: received bytes that may wait to be read, per peer.
+        window_bytes: received bytes that may wait to be read, over all peers.
         ping_interval_s: silence after which a connection is checked.
         ping_timeout_s: how long an answer may take.
     """
@@ -45,15 +50,18 @@ class NetworkLimits:
     handshake_timeout_s: float = 10.0
     negotiation_timeout_s: float = 10.0
     streams_per_peer: int = 64
+    window_bytes_per_peer: int = 16 * 1024 * 1024
+    window_bytes: int = 64 * 1024 * 1024
     ping_interval_s: float = 10.0
     ping_timeout_s: float = 5.0
 
 
-def _new_host(key_pair: Any, limits: NetworkLimits) -> Any:
+def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
     """Build a host without listeners, dialers or any of libp2p's own initiative."""
+    security = make_security(key_pair, fast=stack == "fast")
     host = new_host(
         key_pair=key_pair,
-        sec_opt=make_security(key_pair),
+        sec_opt=security,
         peerstore_opt=PeerStore(max_records=_PEERSTORE_LIMIT, max_peers=_PEERSTORE_LIMIT),
         connection_config=ConnectionConfig(
             max_connections=limits.connections,
@@ -71,6 +79,13 @@ def _new_host(key_pair: Any, limits: NetworkLimits) -> Any:
     host.get_network().set_resource_manager(None)
     # Its auto-connector dials every peer that it has heard of, up to 200; it only runs once started.
     host.get_network().auto_connector.start = trio.lowlevel.checkpoint
+    if stack == "fast":
+        host.get_network().upgrader = Upgrader(
+            security[NOISE_PROTOCOL_ID],
+            YamuxLimits(max_inbound_streams=limits.streams_per_peer),
+            peer_window_bytes=limits.window_bytes_per_peer,
+            node_budget=WindowBudget(limits.window_bytes),
+        )
     return host
 
 
@@ -99,7 +114,7 @@ async def open_network(
         AddressError: an address is malformed.
     """
     limits = limits or NetworkLimits()
-    host = _new_host(key_pair_of(device_key), limits)
+    host = _new_host(key_pair_of(device_key), limits, stack)
     network = Network(host, limits, transports, clock)
     listeners = await network.bind(listen)
     body_error: Exception | None = None

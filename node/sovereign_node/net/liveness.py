@@ -14,20 +14,25 @@ from sovereign_node.net import negotiate
 from sovereign_node.net.connection import Connection
 from sovereign_node.net.errors import NetError
 from sovereign_node.net.streams import receive_exactly
+from sovereign_node.net.yamux_connection import YamuxConnection
 
 PROTOCOL_ID = "/ipfs/ping/1.0.0"
 _PAYLOAD_BYTES = 32
 _MISSES_ALLOWED = 2
+# A stream that we closed and the peer did not finish holds one of the peer's places for at most this long.
+_LINGER_S = 30.0
 
 
 async def ping(connection: Connection, *, timeout_s: float) -> float | None:
-    """Measure one round trip over libp2p's ping protocol.
+    """Measure one round trip: a Yamux ping, or libp2p's ping protocol on the stock stack.
 
     Returns:
         Seconds, or None if there was no right answer in time.
     """
     try:
         with trio.fail_after(timeout_s):
+            if isinstance(connection.muxed_conn, YamuxConnection):
+                return await connection.muxed_conn.ping()
             return await _echo(connection)
     except (NetError, BaseLibp2pError, trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError):
         return None
@@ -64,7 +69,8 @@ async def watch(
         with trio.move_on_after(interval_s):
             await connection.closed.wait()
             return
-        if is_redundant() and not connection.swarm_conn.get_streams():
+        connection.sweep(_LINGER_S)
+        if is_redundant() and connection.is_idle:
             break
         if connection.pipe.bytes_received != received:
             received = connection.pipe.bytes_received

@@ -9,11 +9,26 @@ Source: https://github.com/multiformats/multistream-select
 """
 
 from collections.abc import Container, Iterable
-
-import trio
+from typing import Protocol
 
 from sovereign_node.net.errors import NegotiationError, ProtocolNotSupportedError
-from sovereign_node.net.streams import PeerStream, receive_exactly
+from sovereign_node.net.streams import receive_exactly
+
+
+class Negotiable(Protocol):
+    """A byte stream with a peer at its other end; streams, pipes and sessions are."""
+
+    peer_id: str
+    protocol_id: str
+
+    async def send_all(self, data: bytes) -> None:
+        """Send everything."""
+        ...
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return 1..max_bytes bytes, or nothing at the end."""
+        ...
+
 
 _HEADER = b"/multistream/1.0.0"
 _NOT_AVAILABLE = b"na"
@@ -35,7 +50,7 @@ def encode_message(text: bytes) -> bytes:
     return bytes(prefix) + text + b"\n"
 
 
-async def _receive_message(stream: trio.abc.ReceiveStream) -> bytes:
+async def _receive_message(stream: Negotiable) -> bytes:
     """Read one message without taking a byte of what follows it."""
     length = shift = 0
     while True:
@@ -54,7 +69,7 @@ async def _receive_message(stream: trio.abc.ReceiveStream) -> bytes:
     return text[:-1]
 
 
-async def propose(stream: PeerStream, protocol_id: str) -> None:
+async def propose(stream: Negotiable, protocol_id: str) -> None:
     """Ask the acceptor of a new stream to speak `protocol_id`.
 
     Raises:
@@ -74,7 +89,7 @@ async def propose(stream: PeerStream, protocol_id: str) -> None:
     stream.protocol_id = protocol_id
 
 
-async def accept(stream: PeerStream, supported: Container[str], listed: Iterable[str]) -> str:
+async def accept(stream: Negotiable, supported: Container[str], listed: Iterable[str]) -> str:
     """Answer the opener of a stream until it proposes a protocol of ours.
 
     Args:

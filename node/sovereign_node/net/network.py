@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import trio
 from libp2p.exceptions import BaseLibp2pError
-from libp2p.io.exceptions import IOException
 from libp2p.network.connection.raw_connection import RawConnection
 
 from sovereign_node.clock import Clock
@@ -21,6 +20,7 @@ from sovereign_node.net.listener import Admission, Door, bound_address, open_lis
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.transports import PipeTransport
+from sovereign_protocols.yamux.errors import YamuxError
 
 if TYPE_CHECKING:
     from sovereign_node.net.host import NetworkLimits
@@ -212,7 +212,7 @@ class Network:
             raise
         except trio.TooSlowError as error:
             raise StreamOpenError(peer_id, protocol_id, "no answer in time") from error
-        except (NegotiationError, BaseLibp2pError, IOException, trio.BrokenResourceError) as error:
+        except (NegotiationError, YamuxError, BaseLibp2pError, trio.BrokenResourceError) as error:
             raise StreamOpenError(peer_id, protocol_id, str(error) or type(error).__name__) from error
 
     async def _open_stream(self, peer_id: str, protocol_id: str) -> PeerStream:

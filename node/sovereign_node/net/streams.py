@@ -1,6 +1,7 @@
 """Streams between two peers, as trio sees them."""
 
 from abc import abstractmethod
+from typing import Protocol
 
 import trio
 from libp2p.io.exceptions import IOException
@@ -31,7 +32,15 @@ class PeerStream(trio.abc.HalfCloseableStream):
         """Give up both directions at once; the peer sees a broken stream, not an end."""
 
 
-async def receive_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+class Receives(Protocol):
+    """The receiving half of any stream."""
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Return 1..max_bytes bytes, or nothing at the end."""
+        ...
+
+
+async def receive_exactly(stream: Receives, count: int) -> bytes:
     """Read `count` bytes and not one more.
 
     Raises:

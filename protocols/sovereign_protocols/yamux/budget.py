@@ -53,6 +53,14 @@ class WindowBudget:
             self.parent.holders += (self.buffered_bytes > 0) - (held > 0)
             self.parent.buffer(size_bytes)
 
+    def detach(self) -> None:
+        """Leave the parent: what is still held here is about to be read or dropped, and no more will come."""
+        if self.parent is not None:
+            self.parent.holders -= self.buffered_bytes > 0
+            self.parent.buffer(-self.buffered_bytes)
+            self.parent.release(self.promised_bytes)
+            self.parent = None
+
     def is_over(self) -> bool:
         """Say whether this holder must drop something: over its limit, or over its share of a full parent's."""
         if self.buffered_bytes > self.limit_bytes:

@@ -212,6 +212,7 @@ class Yamux:
             stream.move(Trigger.RESET)
             self.withdraw(stream)
             self._forget_if_final(stream)
+        self._budget.detach()
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Take bytes that arrived, in pieces of any size.
@@ -238,6 +239,7 @@ class Yamux:
                 header = decode_header(data, offset)
                 offset += HEADER_BYTES
                 self._take_header(*header)
+        self._outbox.check_control()
         events, self._events = self._events, []
         return events
 
@@ -337,6 +339,7 @@ class Yamux:
             if not stream.move(Trigger.RECEIVE_FIN):
                 self._break(stream)
                 return
+            stream.peer_finished = True
             self._note_readable(stream)
             self._forget_if_final(stream)
 

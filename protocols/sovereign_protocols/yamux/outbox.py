@@ -35,14 +35,17 @@ class Outbox:
         return bool(self._control or self._round)
 
     def add_control(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
-        """Queue a frame without data.
+        """Queue a frame without data."""
+        self._control += HEADER.pack(VERSION, frame_type, flags, stream_id, length)
+
+    def check_control(self) -> None:
+        """Make sure that the answers which wait are within bounds.
 
         Raises:
             YamuxViolationError: the peer provokes answers faster than it takes them.
         """
-        if len(self._control) >= MAX_CONTROL_BYTES:
+        if len(self._control) > MAX_CONTROL_BYTES:
             raise YamuxViolationError("too many answers wait for a peer that does not read")
-        self._control += HEADER.pack(VERSION, frame_type, flags, stream_id, length)
 
     def add_stream(self, stream: Stream) -> None:
         """Put a stream with data and credit at the end of the round, unless it is in it."""

@@ -143,6 +143,7 @@ class Stream:
         pending: parts that wait to be sent.
         pending_bytes: their size.
         queued: whether the stream is in the outbox's round.
+        peer_finished: the peer's FIN arrived, so its bytes are complete.
         abandoned: nobody will read any more; further data is answered with RST.
     """
 
@@ -150,6 +151,7 @@ class Stream:
         "abandoned",
         "consumed",
         "inbound",
+        "peer_finished",
         "pending",
         "pending_bytes",
         "queued",
@@ -175,6 +177,7 @@ class Stream:
         self.pending: deque[memoryview] = deque()
         self.pending_bytes = 0
         self.queued = False
+        self.peer_finished = False
         self.abandoned = False
 
     def move(self, trigger: Trigger) -> bool:
