@@ -71,11 +71,16 @@ class Relay:
         self._request_at = 0.0
         self._accept: Accept | None = None
         self._nursery: trio.Nursery | None = None
+        self._listening = trio.Event()
 
     @property
     def is_listening(self) -> bool:
         """Whether peers can reach us through the relay now."""
-        return self._accept is not None and self._client.connection is not None
+        return self._listening.is_set()
+
+    async def wait_listening(self) -> None:
+        """Wait until peers can reach us through the relay."""
+        await self._listening.wait()
 
     def status(self) -> ClientStatus:
         """Describe the connection to the relay."""
@@ -103,14 +108,20 @@ class Relay:
         """Wait at our subjects, and look after the tunnels, while the connection lasts."""
         days: dict[int, int] = {}
         next_check = trio.current_time()
-        while True:
-            now = trio.current_time()
-            if now >= next_check:
-                next_check = now + _DAY_CHECK_S
-                self._follow_days(connection, days)
-            for stream in list(self._streams):
-                stream.on_timer(now)
-            await trio.sleep(_TIMER_INTERVAL_S)
+        try:
+            while True:
+                now = trio.current_time()
+                if now >= next_check:
+                    next_check = now + _DAY_CHECK_S
+                    self._follow_days(connection, days)
+                    await connection.flush()
+                    self._listening.set()
+                for stream in list(self._streams):
+                    stream.on_timer(now)
+                await trio.sleep(_TIMER_INTERVAL_S)
+        finally:
+            if self._listening.is_set():
+                self._listening = trio.Event()
 
     def _follow_days(self, connection: NatsConnection, days: dict[int, int]) -> None:
         wanted = subjects.rendezvous_days(self._clock())

@@ -62,6 +62,11 @@ class NatsTransport:
         """List the relays on which peers can reach us now."""
         return [address for address, relay in self._relays.items() if relay.is_listening]
 
+    async def wait_listening(self) -> None:
+        """Wait until peers can reach us on every relay; put a deadline around it."""
+        for relay in self._relays.values():
+            await relay.wait_listening()
+
     async def serve(self, accept: AcceptPipe) -> None:
         """Stay connected to every relay and accept tunnels, until cancelled."""
         async with trio.open_nursery() as nursery:

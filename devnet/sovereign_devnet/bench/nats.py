@@ -1,0 +1,206 @@
+"""What a tunnel through a NATS server costs, against the same bytes published plainly, in one run.
+
+    python -m sovereign_devnet.bench.nats [--megabytes N] [--json FILE]
+
+Three processes: a real nats-server, a peer, and this one. Every way moves the same bytes in messages of 64 KiB and
+answers the same 64-byte round trips. The bars are ratios: a peer's stream over Yamux, Noise and the tunnel moves at
+least half of what plain publishing moves, and its round trip takes at most three times as long.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from sovereign_crypto.signing import SigningKey
+from sovereign_devnet.bench.nats_peer import ACK_EVERY_BYTES, MESSAGE_BYTES, PLAIN_WINDOW_BYTES, PROTOCOL_ID
+from sovereign_devnet.nats_server import run_nats_server
+from sovereign_node.log import configure_logging
+from sovereign_node.net.host import open_network
+from sovereign_node.net.nats.client import NatsClient
+from sovereign_node.net.nats.relay import Relay
+from sovereign_node.net.nats.transport import NatsTransport
+from sovereign_protocols.relay.endpoint import Endpoint, parse_url
+from sovereign_protocols.relay.nats_wire import Message
+
+_ROUND_TRIPS = 400
+_MEGABYTE = 1_000_000
+_BAR_THROUGHPUT = 0.5
+_BAR_ROUND_TRIP = 3.0
+_SMALL = b"x" * 64
+
+
+class _Plain:
+    """Publishing with a bound on what is under way, acknowledged by the peer every megabyte."""
+
+    def __init__(self, client: NatsClient) -> None:
+        self._client = client
+        self._acknowledged = 0
+        self._news = trio.Event()
+        client.subscribe("bench.ack", self._on_message)
+        client.subscribe("bench.back", self._on_message)
+
+    def _on_message(self, message: Message) -> None:
+        if message.subject == "bench.ack":
+            self._acknowledged += ACK_EVERY_BYTES
+        self._news.set()
+        self._news = trio.Event()
+
+    async def send(self, total: int) -> None:
+        connection = await self._client.connected()
+        start, sent, payload = self._acknowledged, 0, bytes(MESSAGE_BYTES)
+        while self._acknowledged - start < total:
+            if sent < total and sent - (self._acknowledged - start) < PLAIN_WINDOW_BYTES:
+                await connection.publish("bench.sink", payload)
+                sent += len(payload)
+            else:
+                await self._news.wait()
+
+    async def round_trip(self) -> None:
+        connection = await self._client.connected()
+        await connection.publish("bench.echo", _SMALL)
+        await self._news.wait()
+
+
+class _Stream:
+    """A byte stream whose first byte tells the peer whether to echo or to count."""
+
+    def __init__(self, open_stream: Callable[[], Awaitable[trio.abc.HalfCloseableStream]]) -> None:
+        self._open_stream = open_stream
+        self._echo: trio.abc.HalfCloseableStream | None = None
+
+    async def send(self, total: int) -> None:
+        stream = await self._open_stream()
+        await stream.send_all(b"s")
+        payload = bytes(1 << 20)
+        for _ in range(total // len(payload)):
+            await stream.send_all(payload)
+        await stream.send_eof()
+        answer = b""
+        while piece := await stream.receive_some(64):
+            answer += piece
+        await stream.aclose()
+        if int(answer) != total:
+            raise RuntimeError(f"the peer counted {answer!r} of {total} bytes")
+
+    async def round_trip(self) -> None:
+        if self._echo is None:
+            self._echo = await self._open_stream()
+            await self._echo.send_all(b"e")
+        await self._echo.send_all(_SMALL)
+        left = len(_SMALL)
+        while left:
+            left -= len(await self._echo.receive_some(left))
+
+
+async def _measure(way: _Plain | _Stream, total: int) -> dict[str, float]:
+    await way.send(8 << 20)
+    rates = []
+    for _ in range(3):
+        started, cpu = time.perf_counter(), time.process_time()
+        await way.send(total)
+        elapsed = time.perf_counter() - started
+        rates.append((total / elapsed / _MEGABYTE, (time.process_time() - cpu) / total * 1e9))
+    for _ in range(20):
+        await way.round_trip()
+    trips = []
+    for _ in range(_ROUND_TRIPS):
+        started = time.perf_counter()
+        await way.round_trip()
+        trips.append(time.perf_counter() - started)
+    megabytes_per_s, cpu_s = max(rates)
+    return {
+        "megabytes_per_s": round(megabytes_per_s, 1),
+        "sender_cpu_s_per_gb": round(cpu_s, 2),
+        "round_trip_ms": round(statistics.median(trips) * 1000, 3),
+    }
+
+
+async def run(total: int) -> dict[str, dict[str, float]]:
+    """Measure every way once, in one process tree.
+
+    Args:
+        total: bytes per transfer, a multiple of 1 MiB.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        async with run_nats_server(Path(folder)) as server:
+            endpoint = parse_url(server.url)
+            peer = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "sovereign_devnet.bench.nats_peer", server.url],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            try:
+                assert peer.stdout is not None
+                line = b""
+                while not line.endswith(b"\n"):
+                    line += await peer.stdout.receive_some(4096)
+                return await _measure_all(endpoint, json.loads(line), total)
+            finally:
+                peer.kill()
+                with trio.CancelScope(shield=True):
+                    await peer.wait()
+
+
+async def _measure_all(endpoint: Endpoint, peer: dict[str, str], total: int) -> dict[str, dict[str, float]]:
+    async def ignore(stream: trio.abc.Stream) -> None:
+        await stream.aclose()
+
+    key = SigningKey.generate()
+    client = NatsClient([endpoint])
+    raw = Relay([endpoint], SigningKey.generate().public)
+    transport = NatsTransport([Relay([endpoint], key.public)])
+    async with trio.open_nursery() as nursery, open_network(key, listen=[], transports=[transport]) as network:
+        nursery.start_soon(client.run)
+        nursery.start_soon(raw.run, ignore)
+        await network.connect(peer["peer_id"], [f"{endpoint.multiaddr}/p2p/{peer['peer_id']}"])
+        results = {
+            "plain": await _measure(_Plain(client), total),
+            "tunnel": await _measure(_Stream(lambda: raw.dial(bytes.fromhex(peer["raw_key"]))), total),
+            "peer_stream": await _measure(
+                _Stream(lambda: network.open_stream(peer["peer_id"], PROTOCOL_ID)), total
+            ),
+        }
+        nursery.cancel_scope.cancel()
+    return results
+
+
+def _bars(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    plain, stream = results["plain"], results["peer_stream"]
+    return {
+        "throughput_ratio": round(stream["megabytes_per_s"] / plain["megabytes_per_s"], 3),
+        "throughput_bar": _BAR_THROUGHPUT,
+        "round_trip_ratio": round(stream["round_trip_ms"] / plain["round_trip_ms"], 3),
+        "round_trip_bar": _BAR_ROUND_TRIP,
+    }
+
+
+def main() -> int:
+    """Run the benchmark and print what it found; 1 if a bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, default=256, help="MiB per transfer")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    configure_logging()
+    results = trio.run(run, arguments.megabytes << 20)
+    bars = _bars(results)
+    for name, figures in results.items():
+        line = "  ".join(f"{key} {value}" for key, value in figures.items())
+        sys.stdout.write(f"{name:12} {line}\n")
+    line = "  ".join(f"{key} {value}" for key, value in bars.items())
+    sys.stdout.write(f"{'bars':12} {line}\n")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"ways": results, "bars": bars}, indent=2) + "\n")
+    met = bars["throughput_ratio"] >= _BAR_THROUGHPUT and bars["round_trip_ratio"] <= _BAR_ROUND_TRIP
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
