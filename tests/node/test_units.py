@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,11 +168,17 @@ def test_amounts_in_both_units(micro_vibe: int, vibe: str, dollars: str) -> None
     assert units.format_price(micro_vibe) == f"{vibe} ({dollars})"
 
 
-def test_times_are_those_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
-    monkeypatch.setenv("TZ", "UTC")
+@pytest.fixture
+def _in_utc() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "UTC")
+        time.tzset()
+        yield
     time.tzset()
+
+
+@pytest.mark.usefixtures("_in_utc")
+def test_times_are_those_of_this_machine() -> None:
     assert units.format_time(1_800_000_000) == "2027-01-15 08:00"
 
 

@@ -6,17 +6,19 @@ connection; closing it while an operation streams cancels that operation in the 
 
 from __future__ import annotations
 
-import http.client
 import json
 import shlex
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sovereign_node.datadir import DataDir, default_data_dir, read_private_file
 from sovereign_node.errors import ExitCode, NodeError
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024  # a listing of a million files has about 150 MB
 MAX_LINE_BYTES = MAX_ANSWER_BYTES
@@ -80,7 +82,7 @@ def read_endpoint(data_dir: DataDir) -> Endpoint:
         ) from error
     try:
         document = json.loads(raw)
-        address = urlsplit(document["url"])
+        address = urlsplit(str(document["url"]))
         endpoint = Endpoint(
             host=str(address.hostname),
             port=int(address.port or 0),
@@ -173,14 +175,17 @@ class ApiClient:
     @contextmanager
     def _request(
         self, operation: str, parameters: Mapping[str, Any] | None, timeout_s: float | None
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[HTTPResponse]:
+        import http.client  # pulls in ssl and email, which no help page needs
+
         endpoint = read_endpoint(self._data_dir)
         body = {name: value for name, value in (parameters or {}).items() if value is not None}
         headers = {"Authorization": f"Bearer {endpoint.token}", "Content-Type": "application/json"}
         connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
         try:
             connection.request("POST", f"/api/v1/{operation}", json.dumps(body).encode(), headers)
-            yield connection.getresponse()
+            with connection.getresponse() as response:
+                yield response
         except ConnectionRefusedError as error:
             raise not_running(self._data_dir) from error
         except TimeoutError as error:

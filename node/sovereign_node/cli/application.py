@@ -38,9 +38,9 @@ service = _group("Run the node as a service of your user account.")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from sovereign_node.version import VERSION
 
-        typer.echo(version("sovereign-storage"))
+        typer.echo(VERSION)
         raise typer.Exit
 
 

@@ -33,9 +33,9 @@ Every command takes these options, before or after its name:
 A failure with `--json` prints `{"error": {"code": ..., "message": ..., "hint": ..., "exit_code": ...}}`. `code` is
 stable; `message` and `hint` are for people.
 
-Sizes are written as `500MB`, `5GB` or `512MiB` (1 GB is 10^9 bytes), durations as `90s`, `15min`, `12h`, `30d`, `6mo`
-or `1y`, amounts of money as `2`, `0.5` (VIBE) or `$0.02`. Passphrases and kits are read from a file, from a command
-or from the terminal, never from arguments or the environment.
+Sizes are written as `500MB`, `5GB` or `512MiB` (1 GB is 10^9 bytes), durations as `90s`, `15min`, `12h`, `30d`,
+`6mo` or `1y`, amounts of money as `2`, `0.5` (VIBE) or `$0.02`. Passphrases and kits are read from a file, from a
+command or from the terminal, never from arguments or the environment.
 
 ## Exit codes
 
