@@ -14,6 +14,8 @@ from sovereign_crypto.errors import FormatError
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)} | {"O": 0, "I": 1, "L": 1}
+# Besides white space; the last is the byte order mark that some editors put in front.
+_IGNORED = "-–—.\ufeff"
 _VERSION = 1
 _CHECKSUM_BYTES = 5
 _DATA_PER_GROUP = 4
@@ -69,7 +71,7 @@ def decode_groups(text: str) -> bytes:
         FormatError: a wrong character, length or checksum; names the groups that look wrong.
 
     """
-    characters = [c for c in text.upper() if not c.isspace() and c not in "-–—."]
+    characters = [c for c in text.upper() if not c.isspace() and c not in _IGNORED]
     for position, character in enumerate(characters):
         if character not in _VALUES:
             group = position // GROUP_CHARACTERS + 1

@@ -22,7 +22,6 @@ from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.identity_entries import (
     GENESIS_PREV,
     MAX_ACTIVE_DEVICES,
-    MAX_ENTRIES,
     RECOVERY_ACTIONS,
     Action,
     Entry,
@@ -210,8 +209,6 @@ class IdentityLog:
             raise LogError("entries are missing")
         if entry.position.prev != head_hash:
             raise LogError("the entry follows another history")
-        if len(self._entries) >= MAX_ENTRIES:
-            raise LogError("the log is full")
         by_recovery = entry.action in RECOVERY_ACTIONS
         if entry.statement.signer != (self._recovery_pk if by_recovery else self._identity_pk):
             raise LogError("signed by a key that may not do this")
