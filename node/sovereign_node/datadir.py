@@ -98,6 +98,13 @@ class DataDir:
                 "create one with `sovereign init`, or bring an identity back with `sovereign join`",
             )
 
+    def read_pid(self) -> int | None:
+        """Return the process id that the lock file names, None if there is none."""
+        try:
+            return int(self.lock_file.read_text("ascii"))
+        except (OSError, ValueError):
+            return None
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory against a second node.
@@ -111,7 +118,7 @@ class DataDir:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+                pid = self.read_pid() or "unknown"
                 raise NodeError(
                     "in_use",
                     f"the data directory {self.root} is in use by the node with pid {pid}",

@@ -14,13 +14,14 @@ from sovereign_crypto.identity import IdentityLog, IdentityRoot, build_genesis
 from sovereign_crypto.kdf import passphrase_bytes
 from sovereign_crypto.recovery import KitHints, RecoveryKit, render_kit_file, seal_to_recovery
 from sovereign_node.clock import wall_clock
-from sovereign_node.config import Config, NetConfig, ProviderConfig, check_config, save_config
+from sovereign_node.config import Config, NetConfig, ProviderConfig, check_config, load_config, save_config
 from sovereign_node.datadir import DataDir
 from sovereign_node.errors import ExitCode, NodeError
-from sovereign_node.keys import DeviceKeys, save_device_keys
+from sovereign_node.keys import DeviceKeys, load_device_keys, save_device_keys
 from sovereign_node.network_id import network_id_of
 from sovereign_node.services.own_identity import (
     IdentitySecrets,
+    OwnIdentity,
     certify_device,
     save_passphrase_slot,
     save_secrets,
@@ -31,6 +32,7 @@ from sovereign_node.store.devices import Device
 
 ROOT_BOX_CONTEXT = b"identity root"
 MAX_NAME_CHARACTERS = 64
+_KIT_CONFIRMED_KEY = "kit_confirmed"
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,40 @@ def read_kit(text: str) -> tuple[RecoveryKit, KitHints]:
             "check it against the paper",
             ExitCode.CANNOT_UNLOCK,
         ) from error
+
+
+def confirm_kit(root_dir: Path, kit: RecoveryKit) -> None:
+    """Note that the user has entered the kit once, on a device that does not run.
+
+    Raises:
+        NodeError: the node runs, or the kit is of another identity.
+    """
+    data_dir = DataDir(root_dir)
+    data_dir.require_initialised()
+    config, keys = load_config(data_dir.config), load_device_keys(data_dir)
+    with data_dir.locked(), open_state(data_dir.state) as state:
+        note_confirmed_kit(state, OwnIdentity(data_dir, state, keys, network_id_of(config)), kit)
+
+
+def note_confirmed_kit(state: State, identity: OwnIdentity, kit: RecoveryKit) -> None:
+    """Write down that the kit of this identity was entered.
+
+    Raises:
+        NodeError: it is the kit of another identity.
+    """
+    if kit.locator != identity.secrets.locator:
+        raise NodeError(
+            "wrong_kit",
+            "this is the recovery kit of another identity",
+            "find the one that `sovereign init` made",
+            ExitCode.CANNOT_UNLOCK,
+        )
+    state.meta.set(_KIT_CONFIRMED_KEY, "1")
+
+
+def is_kit_confirmed(state: State) -> bool:
+    """Tell whether the kit was ever entered."""
+    return state.meta.get(_KIT_CONFIRMED_KEY) == "1"
 
 
 def _remove(data_dir: DataDir, *, keep_root: bool) -> None:

@@ -1,0 +1,304 @@
+"""Contracts of this node: opened as a customer, accepted as a provider or for own devices."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from sovereign_crypto.errors import CryptoError
+from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_peer_id
+from sovereign_node.chunkstore import ChunkStore, UnknownContractError
+from sovereign_node.clock import Clock
+from sovereign_node.config import Config
+from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.keys import DeviceKeys
+from sovereign_node.net.streams import PeerStream
+from sovereign_node.services.contract_book import (
+    StateContractBook,
+    agreement_statements,
+    contract_row,
+)
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_finder import PeerFinder, unreachable
+from sovereign_node.store import State
+from sovereign_node.store.contracts import Contract
+from sovereign_protocols.errors import ProtocolError
+from sovereign_protocols.market.desk import OfferShelf, ProviderDesk
+from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance
+from sovereign_protocols.market.messages import PROTOCOL_ID
+from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
+from sovereign_protocols.market.policy import ListPricePolicy
+from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.shell import MarketClient, open_market, serve_market
+from sovereign_protocols.market.terms import NO_HASH, ContractTerms, agree, parse_terms, sign_terms
+from sovereign_protocols.recovery.record import ContractEntry
+
+log = structlog.get_logger(__name__)
+
+MONTH_S = 720 * 3600
+DEFAULT_MONTHS = 12
+OWN_CONTRACT_MONTHS = 60
+LIVE_STATES = ("active", "renewing", "limited", "grace", "ending")
+
+
+class Contracts:
+    """Opens, serves and lists contracts.
+
+    Args:
+        config: name, roles, prices.
+        identity: whose device this is.
+        keys: signs terms.
+        state: keeps contracts.
+        chunk_store: keeps quotas.
+        finder: reaches providers.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        identity: OwnIdentity,
+        keys: DeviceKeys,
+        state: State,
+        chunk_store: ChunkStore,
+        finder: PeerFinder,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._keys = keys
+        self._state = state
+        self._chunk_store = chunk_store
+        self._finder = finder
+        self._clock = clock
+        self._shelf = OfferShelf(self._make_offer)
+        self._desk = ProviderDesk(
+            device_key=keys.signing,
+            identity=identity.identity_id,
+            capacity=lambda: config.provider.capacity_bytes,
+            book=StateContractBook(state, chunk_store, identity.network_id),
+            offers=self._shelf,
+            policy=ListPricePolicy(own_identity=identity.identity_id, is_open=config.is_provider),
+            clock=clock,
+            network_id=identity.network_id,
+        )
+
+    async def handle(self, stream: PeerStream) -> None:
+        """Serve one market stream of a customer."""
+        await serve_market(
+            stream,
+            self._desk,
+            certificate=self._identity.certificate.raw,
+            caller_device=public_key_from_peer_id(stream.peer_id),
+            clock=self._clock,
+            network_id=self._identity.network_id,
+        )
+
+    def current_offer(self) -> SignedOffer:
+        """Return the offer that is valid now."""
+        return self._shelf.replace(self._clock())
+
+    async def fetch_offer(self, peer_id: str) -> SignedOffer:
+        """Ask a provider or own device for its offer.
+
+        Raises:
+            NodeError: unreachable, or it refuses.
+        """
+        async with self._session(peer_id) as client:
+            offer = await client.offer()
+        return offer
+
+    async def open(self, peer_id: str, capacity_bytes: int, months: int | None = None) -> Contract:
+        """Open a contract with a provider or an own always-on device.
+
+        Args:
+            peer_id: of the provider's device.
+            capacity_bytes: to keep free for this identity.
+            months: of 720 hours; 12, or 60 with own devices, by default.
+
+        Raises:
+            NodeError: unreachable, or the provider's reason in words.
+        """
+        async with self._session(peer_id) as client:
+            offer = await client.offer()
+            own = client.provider.identity == self._identity.identity_id
+            terms = self._terms(offer.offer, b"" if own else offer.hash, capacity_bytes, months)
+            signed = sign_terms(terms, self._keys.signing, self._identity.network_id)
+            agreement = await client.propose(signed)
+        at = self._clock()
+        row = contract_row(agreement, "customer", ContractState.ACTIVE, at=at)
+
+        def save() -> None:
+            with self._state.transaction():
+                self._state.contracts.save(row, agreement_statements(agreement, at=at))
+                self._state.audit.record("user", "contract_opened", row.contract_id.hex(), "ok", at=at)
+
+        await trio.to_thread.run_sync(save)
+        return row
+
+    def provider_peer_ids(self) -> set[str]:
+        """Return the peers that store for this identity, this device left out."""
+        found = self._state.contracts.all(role="customer", states=LIVE_STATES)
+        peers = {peer_id_from_public_key(item.provider_device) for item in found}
+        return peers - {self._keys.peer_id}
+
+    def live_as_customer(self) -> list[Contract]:
+        """Return the contracts under which this identity stores."""
+        return self._state.contracts.all(role="customer", states=LIVE_STATES)
+
+    def stored_bytes(self, contract: Contract) -> int:
+        """Return what is stored under a contract: counted here as a provider, last reported as a customer."""
+        if contract.role == "customer":
+            return contract.stored_bytes
+        try:
+            return self._chunk_store.usage(contract.contract_id).size_bytes
+        except UnknownContractError:
+            return 0
+
+    def replica_count(self) -> int:
+        """Return how many customers' contracts hold data here."""
+        found = self._state.contracts.all(role="provider", states=LIVE_STATES)
+        return sum(self.stored_bytes(item) > 0 for item in found)
+
+    def end_what_is_over(self) -> None:
+        """Move contracts whose time has come to their end; reads stay possible. Blocks."""
+        now = self._clock()
+        for contract in self._state.contracts.all(states=("active", "renewing", "limited")):
+            if contract.ends_at <= now:
+                ended = advance(ContractState(contract.state), ContractEvent.END_REACHED)
+                self._state.contracts.set_state(contract.contract_id, ended.value, now)
+
+    @asynccontextmanager
+    async def _session(self, peer_id: str) -> AsyncIterator[MarketClient]:
+        """Talk to a provider; what goes wrong becomes a sentence."""
+        stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
+        try:
+            async with open_market(
+                stream,
+                certificate=self._identity.certificate.raw,
+                provider_device=public_key_from_peer_id(peer_id),
+                clock=self._clock,
+                network_id=self._identity.network_id,
+            ) as client:
+                yield client
+        except ProtocolError as error:
+            raise market_error(error, peer_id, self._clock()) from error
+
+    def _terms(self, offer: Offer, offer_hash: bytes, capacity_bytes: int, months: int | None) -> ContractTerms:
+        own = not offer_hash
+        now = self._clock()
+        wanted_s = (months or (OWN_CONTRACT_MONTHS if own else DEFAULT_MONTHS)) * MONTH_S
+        duration_s = wanted_s if own or months else min(wanted_s, offer.max_duration_s)
+        return ContractTerms(
+            customer_identity=self._identity.identity_id,
+            customer_device=self._keys.public,
+            provider_identity=offer.identity,
+            provider_device=offer.device,
+            capacity_bytes=capacity_bytes,
+            start_at=now,
+            end_at=now + duration_s,
+            price_per_gb_month=0 if own else offer.price_per_gb_month,
+            price_per_gb_transfer=0 if own else offer.price_per_gb_transfer,
+            bonus_permille=1000 if own else offer.bonus_permille,
+            nonce=os.urandom(16),
+            offer=offer_hash or NO_HASH,
+            period_s=offer.period_s,
+            grace_s=offer.grace_s,
+            credit_limit=0 if own else offer.credit_limit,
+        )
+
+    def _make_offer(self, now: int) -> SignedOffer:
+        provider = self._config.provider
+        free = max(0, provider.capacity_bytes - self._state.contracts.committed_bytes())
+        offer = Offer(
+            identity=self._identity.identity_id,
+            device=self._keys.public,
+            name=self._config.name,
+            seq=self._state.meta.next_number("offer_seq"),
+            issued_at=now,
+            capacity_bytes=provider.capacity_bytes,
+            free_bytes=free,
+            max_contract_bytes=provider.capacity_bytes,
+            price_per_gb_month=provider.price_micro_vibe_per_gb_month if self._config.is_provider else 0,
+            price_per_gb_transfer=provider.price_micro_vibe_per_gb_transfer if self._config.is_provider else 0,
+            bonus_permille=provider.uptime_bonus_permille,
+            credit_limit=provider.credit_limit_micro_vibe,
+            grace_s=provider.grace_days * 86400,
+            region=provider.region,
+        )
+        return sign_offer(offer, self._keys.signing, self._identity.network_id)
+
+
+def market_error(error: ProtocolError, peer_id: str, now: int) -> NodeError:
+    """Put a provider's refusal, or a broken conversation, into words."""
+    if not isinstance(error, RefusedError):
+        return unreachable(peer_id)
+    figures = error.data
+    code, exit_code = f"provider_refused_{error.reason.value}", ExitCode.ERROR
+    match error.reason:
+        case Reason.CAPACITY:
+            free = figures.get("free_bytes", 0)
+            message, hint = f"the provider has only {free:,} bytes free", "ask for less, or choose another offer"
+            exit_code = ExitCode.STORAGE_FULL
+        case Reason.CLOCK_SKEW:
+            difference = now - figures.get("peer_time", now)
+            message = f"the clocks of this device and of the provider differ by {abs(difference)} s"
+            hint = "set the clock of this device, if it is the wrong one"
+        case Reason.CLOSED_FOR_NEW:
+            message, hint = (
+                "this device stores only for devices of its owner",
+                "choose a provider: sovereign offers",
+            )
+        case Reason.SIZE | Reason.DURATION:
+            shown = ", ".join(f"{name} {value:,}" for name, value in figures.items())
+            message, hint = f"the provider does not make such a contract ({shown})", "change capacity or --months"
+        case Reason.PRICE_TOO_LOW | Reason.OFFER_EXPIRED:
+            message, hint = "the offer has changed", "look at the offers again: sovereign offers"
+        case _:
+            message, hint = f"the provider refused: {error.reason.value}", "see `sovereign offers` for others"
+    return NodeError(code, message, hint, exit_code)
+
+
+def contract_entries(state: State) -> list[ContractEntry]:
+    """Return this identity's contracts as entries of the identity record."""
+    entries = []
+    for contract in state.contracts.all(role="customer", states=LIVE_STATES):
+        signed = {item.signer: item.raw for item in state.contracts.statements(contract.contract_id)}
+        peer_id = peer_id_from_public_key(contract.provider_device)
+        entries.append(
+            ContractEntry(
+                signed[contract.customer_device],
+                signed[contract.provider_device],
+                peer_id,
+                tuple(state.peers.addresses(peer_id)[:4]),
+            )
+        )
+    return entries
+
+
+def adopt_contract(entry: ContractEntry, identity: OwnIdentity, state: State, *, at: int) -> bool:
+    """Take over a contract that another device of this identity opened; returns False if it is known."""
+    try:
+        agreement = agree(
+            parse_terms(entry.customer_statement, identity.network_id),
+            parse_terms(entry.provider_statement, identity.network_id),
+        )
+        provider = public_key_from_peer_id(entry.peer_id)
+    except (ProtocolError, CryptoError) as error:
+        log.warning("contract_refused", reason=str(error))
+        return False
+    terms = agreement.terms
+    if terms.customer_identity != identity.identity_id or provider != terms.provider_device:
+        log.warning("contract_refused", reason="it is not a contract of this identity")
+        return False
+    # On the provider itself the row has the provider's side already.
+    if state.contracts.get(agreement.contract_id) is not None or provider == identity.device_id:
+        return False
+    row = contract_row(agreement, "customer", ContractState.ACTIVE, at=at)
+    state.contracts.save(row, agreement_statements(agreement, at=at))
+    state.peers.learn(entry.peer_id, list(entry.addresses), source="identity record", at=at)
+    return True

@@ -1,0 +1,191 @@
+"""One sentence and one next step for everything that may be wrong."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from sovereign_node.keys import secret_place
+from sovereign_node.services.setup import is_kit_confirmed
+
+if TYPE_CHECKING:
+    from sovereign_node.node import Node
+
+LOW_DISK_BYTES = 1_000_000_000
+OLD_BACKUP_S = 3 * 86400
+CERTIFICATE_WARNING_S = 30 * 86400
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was looked at, how it is, what to do.
+
+    Args:
+        check: one word.
+        level: ok, warning or error.
+        message: one sentence.
+        next_step: what to do; empty if nothing.
+    """
+
+    check: str
+    level: str
+    message: str
+    next_step: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object of the API."""
+        return vars(self).copy()
+
+
+async def examine(node: Node) -> list[Finding]:
+    """Look at everything and return what was found, in the order of the checks."""
+    local = await trio.to_thread.run_sync(_examine_local, node)
+    return [*_examine_network(node), *local]
+
+
+def _examine_network(node: Node) -> list[Finding]:
+    findings = []
+    addresses = node.discovery.addresses()
+    if addresses:
+        findings.append(Finding("listen", "ok", f"listening on {len(addresses)} address(es), first {addresses[0]}"))
+    else:
+        findings.append(
+            Finding(
+                "listen",
+                "error",
+                "nobody can reach this node: it does not listen",
+                "set net.listen or use --listen",
+            )
+        )
+    only_local = addresses and all("/127." in item or "/::1/" in item for item in addresses)
+    if only_local:
+        findings.append(
+            Finding(
+                "reach",
+                "warning",
+                "only this machine can reach the node: it listens on loopback",
+                "use --listen /ip4/0.0.0.0/tcp/PORT if other machines are to reach it",
+            )
+        )
+    contacts = node.kademlia.statistics()["contacts"]
+    if contacts:
+        findings.append(Finding("dht", "ok", f"the DHT has {contacts} contact(s)"))
+    else:
+        findings.append(
+            Finding("dht", "error", "no node of the DHT is known", "give one with --bootstrap /ip4/…/tcp/…/p2p/…")
+        )
+    return findings
+
+
+def _examine_local(node: Node) -> list[Finding]:
+    return [
+        _disk(node),
+        _kit(node),
+        _secret(node),
+        _certificate(node),
+        _clock(),
+        *_contracts(node),
+        *_backups(node),
+    ]
+
+
+def _disk(node: Node) -> Finding:
+    free = shutil.disk_usage(node.data_dir.root).free
+    floor = node.config.provider.reserve_bytes if node.config.is_always_on else LOW_DISK_BYTES
+    if free < floor:
+        return Finding(
+            "disk",
+            "error",
+            f"only {free / 1e9:.1f} GB are free below {node.data_dir.root}",
+            "make space, or move it",
+        )
+    return Finding("disk", "ok", f"{free / 1e9:.1f} GB are free")
+
+
+def _kit(node: Node) -> Finding:
+    if is_kit_confirmed(node.state):
+        return Finding("kit", "ok", "the recovery kit has been entered once")
+    return Finding(
+        "kit",
+        "error",
+        "the recovery kit was never checked; without it nothing comes back when all devices are lost",
+        "enter it once: sovereign kit confirm",
+    )
+
+
+def _secret(node: Node) -> Finding:
+    if secret_place(node.data_dir) == "keyring":
+        return Finding("keys", "ok", "device keys are sealed under the OS keyring")
+    return Finding(
+        "keys",
+        "warning",
+        "device keys are sealed under a file beside them, since no OS keyring works here",
+        "encrypt the disk, so that a stolen device can't be read",
+    )
+
+
+def _certificate(node: Node) -> Finding:
+    left_s = node.identity.certificate.not_after - node.clock()
+    if left_s < CERTIFICATE_WARNING_S:
+        return Finding(
+            "certificate",
+            "warning",
+            f"the certificate of this device ends in {left_s // 86400} day(s)",
+            "join again with the recovery kit to get a new one",
+        )
+    return Finding("certificate", "ok", f"the certificate of this device holds for {left_s // 86400} days")
+
+
+def _clock(node: Node) -> Finding:
+    # 2026-01-01: a device whose battery died starts in 1970, and every signature it makes is refused.
+    if node.clock() < 1_767_225_600:
+        return Finding("clock", "error", "the clock of this device is wrong", "set date and time")
+    return Finding("clock", "ok", "the clock is plausible")
+
+
+def _contracts(node: Node) -> list[Finding]:
+    missing = [item for item in node.contracts.provider_peer_ids() if not node.network.is_connected(item)]
+    if not node.contracts.provider_peer_ids():
+        if not node.state.projects.all():
+            return []
+        return [
+            Finding(
+                "contracts",
+                "error",
+                "nothing is backed up elsewhere: there is no contract with a provider",
+                "see `sovereign offers`, then `sovereign contract open PROVIDER --capacity 5GB`",
+            )
+        ]
+    if missing:
+        return [
+            Finding(
+                "contracts",
+                "warning",
+                f"{len(missing)} provider(s) under contract can't be reached: {', '.join(sorted(missing))}",
+                "backups wait for them; see `sovereign peers`",
+            )
+        ]
+    return [Finding("contracts", "ok", "every provider under contract is connected")]
+
+
+def _backups(node: Node) -> list[Finding]:
+    findings = []
+    for project in node.state.projects.all():
+        if not project.sources:
+            continue
+        age = None if project.last_backup_at is None else node.clock() - project.last_backup_at
+        if age is None:
+            findings.append(
+                Finding(
+                    "backup", "error", f"{project.name} was never backed up", f"sovereign backup {project.name}"
+                )
+            )
+        elif age > OLD_BACKUP_S:
+            text = f"the last backup of {project.name} is {age // 86400} days old"
+            findings.append(Finding("backup", "warning", text, f"sovereign backup {project.name}"))
+        else:
+            findings.append(Finding("backup", "ok", f"{project.name} was backed up {age // 3600} h ago"))
+    return findings

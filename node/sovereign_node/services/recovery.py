@@ -1,0 +1,297 @@
+"""The identity record: keeps it up to date at providers and own devices, and takes over what other devices wrote.
+
+Source: protocols/specs/identity-record.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+import trio
+
+from sovereign_crypto.errors import CryptoError
+from sovereign_crypto.hpke import EncryptionKey
+from sovereign_crypto.identity import IdentityLog
+from sovereign_node.clock import Clock
+from sovereign_node.errors import NodeError
+from sovereign_node.keys import DeviceKeys
+from sovereign_node.services.contracts import adopt_contract, contract_entries
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.project_keys import adopt_project, project_entries
+from sovereign_node.store import State
+from sovereign_node.store.devices import Device
+from sovereign_protocols.recovery.record import (
+    DeviceEntry,
+    IdentityRecord,
+    open_record,
+    seal_record,
+)
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = structlog.get_logger(__name__)
+
+REFRESH_INTERVAL_S = 6 * 3600
+RETRY_INTERVAL_S = 30
+PLACE_TIMEOUT_S = 30
+
+
+class RecordPlace(Protocol):
+    """Where identity records are kept: a provider, or this device's own store."""
+
+    name: str
+
+    async def get(self, locator: bytes) -> list[bytes]:
+        """Return the sealed records under a locator."""
+
+    async def set(self, locator: bytes, revision: int, sealed: bytes) -> None:
+        """Store a record.
+
+        Raises:
+            NodeError: unreachable, or it holds the same or a higher revision.
+        """
+
+
+def newest_record(
+    sealed: Sequence[bytes], key: EncryptionKey, locator: bytes, network_id: bytes
+) -> IdentityRecord | None:
+    """Open what can be opened and return the newest record whose writer is a device of the identity.
+
+    Args:
+        sealed: candidates from anywhere.
+        key: of the recovery kit or of a device.
+        locator: 32 bytes.
+        network_id: 32 bytes.
+    """
+    best: IdentityRecord | None = None
+    for item in sealed:
+        try:
+            opened = open_record(item, key=key, locator=locator, network_id=network_id)
+            identity_log = IdentityLog.verify(
+                opened.record.log, network_id=network_id, identity_id=opened.record.identity_id
+            )
+        except CryptoError as error:
+            log.info("identity_record_refused", reason=type(error).__name__)
+            continue
+        if not identity_log.is_active(opened.writer):
+            log.warning("identity_record_refused", reason="written by a device that is not active")
+            continue
+        if best is None or opened.record.revision > best.revision:
+            best = opened.record
+    return best
+
+
+def merge_records(ours: IdentityRecord, theirs: IdentityRecord, own_device: bytes) -> IdentityRecord:
+    """Return the union; the log is ours, already the preferred one.
+
+    What both know stays as the record has it, so that two devices never overwrite each other in turns; only the
+    entry of the own device follows this device's settings.
+    """
+    own = [item for item in ours.devices if item.public_key == own_device]
+    projects = {item.project_id: item for item in (*ours.projects, *theirs.projects)}
+    contracts = {item.customer_statement: item for item in (*ours.contracts, *theirs.contracts)}
+    devices = {item.public_key: item for item in (*ours.devices, *theirs.devices, *own)}
+    return replace(
+        ours,
+        revision=max(ours.revision, theirs.revision),
+        user_keys=max(ours.user_keys, theirs.user_keys, key=len),
+        projects=tuple(projects[key] for key in sorted(projects)),
+        contracts=tuple(contracts[key] for key in sorted(contracts)),
+        devices=tuple(devices[key] for key in sorted(devices)),
+    )
+
+
+class Recovery:
+    """Publishes and follows the identity record.
+
+    Args:
+        identity: whose record it is.
+        keys: opens and signs.
+        state: what goes into the record.
+        clock: wall time.
+        places: where it is kept, by what can be reached now.
+        on_adopted: told after something of another device was taken over.
+    """
+
+    def __init__(
+        self,
+        identity: OwnIdentity,
+        keys: DeviceKeys,
+        state: State,
+        clock: Clock,
+        places: Callable[[], list[RecordPlace]],
+        on_adopted: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._keys = keys
+        self._state = state
+        self._clock = clock
+        self._places = places
+        self._on_adopted = on_adopted
+        self._wake = trio.Event()
+
+    def publish_soon(self) -> None:
+        """Bring the record up to date: something that belongs into it has changed."""
+        self._wake.set()
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the record up to date until cancelled."""
+        task_status.started()
+        while True:
+            self._wake = trio.Event()
+            reached_all = await self.synchronise()
+            with trio.move_on_after(REFRESH_INTERVAL_S if reached_all else RETRY_INTERVAL_S):
+                await self._wake.wait()
+
+    async def synchronise(self) -> bool:
+        """Read the record everywhere, merge, and write where it is old.
+
+        Returns:
+            True if every place holds the newest record now.
+        """
+        places = self._places()
+        found = await self._read(places)
+        best = newest_record(
+            [item for items in found.values() if items for item in items],
+            self._keys.encryption,
+            self._identity.secrets.locator,
+            self._identity.network_id,
+        )
+        if best is not None and await trio.to_thread.run_sync(self._adopt, best):
+            self._on_adopted()
+        current = await trio.to_thread.run_sync(self._current_record)
+        merged = merge_records(current, best, self._keys.public) if best is not None else current
+        changed = best is None or replace(merged, revision=0) != replace(best, revision=0)
+        record = replace(merged, revision=(best.revision if best else 0) + int(changed))
+        reached_all = all(items is not None for items in found.values())
+        if changed:
+            return await self._write(places, record) and reached_all
+        stale = [place for place in places if self._revision_at(found[place.name]) != record.revision]
+        return await self._write(stale, record) and reached_all
+
+    async def _read(self, places: Sequence[RecordPlace]) -> dict[str, list[bytes] | None]:
+        found: dict[str, list[bytes] | None] = {place.name: None for place in places}
+
+        async def read(place: RecordPlace) -> None:
+            try:
+                with trio.fail_after(PLACE_TIMEOUT_S):
+                    found[place.name] = await place.get(self._identity.secrets.locator)
+            except (NodeError, trio.TooSlowError) as error:
+                log.info("identity_record_not_read", place=place.name, reason=str(error))
+
+        async with trio.open_nursery() as nursery:
+            for place in places:
+                nursery.start_soon(read, place)
+        return found
+
+    async def _write(self, places: Sequence[RecordPlace], record: IdentityRecord) -> bool:
+        if not places:
+            return True
+        sealed = await trio.to_thread.run_sync(self._seal, record)
+        failed: list[str] = []
+
+        async def write(place: RecordPlace) -> None:
+            try:
+                with trio.fail_after(PLACE_TIMEOUT_S):
+                    await place.set(self._identity.secrets.locator, record.revision, sealed)
+            except (NodeError, trio.TooSlowError) as error:
+                failed.append(place.name)
+                log.info("identity_record_not_written", place=place.name, reason=str(error))
+
+        async with trio.open_nursery() as nursery:
+            for place in places:
+                nursery.start_soon(write, place)
+        return not failed
+
+    def _revision_at(self, sealed: list[bytes] | None) -> int:
+        record = newest_record(
+            sealed or [], self._keys.encryption, self._identity.secrets.locator, self._identity.network_id
+        )
+        return record.revision if record else 0
+
+    def _seal(self, record: IdentityRecord) -> bytes:
+        identity_log = self._identity.log
+        recipients = [identity_log.recovery_enc_pk]
+        recipients += [certificate.device_enc_pk for certificate in identity_log.active_devices.values()]
+        return seal_record(
+            record,
+            recipients=recipients,
+            locator=self._identity.secrets.locator,
+            key=self._keys.signing,
+            network_id=self._identity.network_id,
+        )
+
+    def _current_record(self) -> IdentityRecord:
+        return build_record(self._identity, self._keys, self._state)
+
+    def _adopt(self, record: IdentityRecord) -> bool:
+        return adopt_record(record, self._identity, self._keys, self._state, at=self._clock())
+
+
+def build_record(identity: OwnIdentity, keys: DeviceKeys, state: State) -> IdentityRecord:
+    """Collect from the state what belongs into the record; revision 0."""
+    devices = state.devices.all(identity=identity.identity_id)
+    return IdentityRecord(
+        identity_id=identity.identity_id,
+        revision=1,
+        root_box=identity.secrets.root_box,
+        log=identity.log.entries,
+        user_keys=identity.secrets.user_keys,
+        projects=tuple(sorted(project_entries(state, keys), key=lambda item: item.project_id)),
+        contracts=tuple(sorted(contract_entries(state), key=lambda item: item.customer_statement)),
+        devices=tuple(
+            DeviceEntry(item.device_id, item.device_name, item.roles)
+            for item in sorted(devices, key=lambda item: item.device_id)
+        ),
+    )
+
+
+def adopt_record(record: IdentityRecord, identity: OwnIdentity, keys: DeviceKeys, state: State, *, at: int) -> bool:
+    """Take over what another device wrote; nothing of ours is removed.
+
+    Returns:
+        True if something was new.
+    """
+    news = False
+    try:
+        news |= identity.adopt_entries(record.log, at=at)
+    except CryptoError as error:
+        log.warning("identity_log_refused", reason=str(error))
+        return False
+    with state.transaction():
+        for device in record.devices:
+            news |= _adopt_device(device, identity, state, at)
+        for project in record.projects:
+            news |= adopt_project(project, state, keys, at=at)
+        for contract in record.contracts:
+            news |= adopt_contract(contract, identity, state, at=at)
+    return news
+
+
+def _adopt_device(entry: DeviceEntry, identity: OwnIdentity, state: State, at: int) -> bool:
+    from sovereign_crypto.peer_id import peer_id_from_public_key
+    from sovereign_node.services.setup import main_role
+
+    known = state.devices.get(entry.public_key)
+    revoked = entry.public_key in identity.log.revoked_devices
+    if known is not None:
+        if revoked and known.revoked_at is None:
+            return state.devices.revoke(entry.public_key, at)
+        return False
+    state.devices.save(
+        Device(
+            device_id=entry.public_key,
+            device_name=entry.name,
+            device_type=main_role(entry.roles),
+            peer_id=peer_id_from_public_key(entry.public_key),
+            added_at=at,
+            roles=entry.roles,
+            identity=identity.identity_id,
+            revoked_at=at if revoked else None,
+        )
+    )
+    return True
