@@ -97,7 +97,7 @@ class NoiseSession:
                 free = view[self._inbox_end : self._inbox_end + _RECEIVE_BYTES]
                 if self._socket is not None:
                     return await self._socket.recv_into(free)
-                data = await self.pipe.stream.receive_some(_RECEIVE_BYTES)
+                data = await self.pipe.stream.receive_some(len(free))
                 free[: len(data)] = data
                 return len(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
