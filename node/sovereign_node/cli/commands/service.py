@@ -1,5 +1,6 @@
 """``sovereign service``: a service of your user account that runs the node, for systemd and launchd."""
 
+import html
 import shlex
 import subprocess
 import sys
@@ -7,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
-from xml.sax.saxutils import escape as escape_xml
 
 import typer
 
@@ -131,7 +131,7 @@ WantedBy=default.target
 
 
 def _launchd(home: Path, words: list[str]) -> Unit:
-    arguments = "\n".join(f"    <string>{escape_xml(word)}</string>" for word in words)
+    arguments = "\n".join(f"    <string>{html.escape(word, quote=False)}</string>" for word in words)
     text = f"""\
 <?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
