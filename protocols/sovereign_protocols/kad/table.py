@@ -92,7 +92,7 @@ class RoutingTable:
         return sum(len(bucket.entries) for bucket in self._buckets.values())
 
     def __contains__(self, peer_id: object) -> bool:
-        return any(peer_id in bucket.entries for bucket in self._buckets.values())
+        return isinstance(peer_id, bytes) and self.get(peer_id) is not None
 
     def entries(self) -> Iterator[Entry]:
         """Go through all contacts in the table, nearest bucket last."""
@@ -107,6 +107,21 @@ class RoutingTable:
         """
         bucket = self._buckets.get(self._prefix(kad_id(peer_id)))
         return None if bucket is None else bucket.entries.get(peer_id)
+
+    def wants(self, peer_id: bytes) -> bool:
+        """Tell whether it is worth asking a peer that is not in the table to join it.
+
+        Args:
+            peer_id: 38 bytes.
+        """
+        if peer_id == self._own_peer_id:
+            return False
+        bucket = self._buckets.get(self._prefix(kad_id(peer_id)))
+        if bucket is None:
+            return True
+        if peer_id in bucket.entries or peer_id in bucket.replacements:
+            return False
+        return len(bucket.entries) < self._bucket_size or len(bucket.replacements) < MAX_REPLACEMENTS
 
     def add(self, contact: Contact, now: float) -> bool:
         """Note that a peer answered us.

@@ -94,7 +94,8 @@ class Upkeep:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        self._refresh_at = trio.current_time() + self._settings.refresh_s
+        # The first time soon after joining, and never all nodes at once.
+        self._refresh_at = trio.current_time() + self._jittered(self._settings.refresh_s) / 4
         while True:
             await self._tick()
             with trio.move_on_after(self._pause_s()):
@@ -113,7 +114,7 @@ class Upkeep:
             await self._rejoin()
         await self._check_silent()
         if now >= self._refresh_at:
-            self._refresh_at = now + self._settings.refresh_s
+            self._refresh_at = now + self._jittered(self._settings.refresh_s)
             self._purge()
             await self._refresh()
         # The nearest peers of a key are others once the network has grown, so what was stored at the
@@ -124,6 +125,10 @@ class Upkeep:
         for publication in self._publications.due(now):
             if self._publications.is_current(publication):
                 await self._repeat_one(publication)
+
+    def _jittered(self, interval_s: float) -> float:
+        """Return between 75 % and 125 % of an interval."""
+        return interval_s * (0.75 + self._random_bytes(1)[0] / 510)
 
     async def _rejoin(self) -> None:
         missing = [entry for entry in self._entrances.values() if entry.peer_id not in self._walker.table]

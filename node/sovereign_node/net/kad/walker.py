@@ -130,9 +130,6 @@ class Walker:
         own = [peer.addresses for peer in closer if peer.peer_id == contact.peer_id and peer.addresses]
         self.suspects.clear(contact.peer_id)
         self.table.add(replace(contact, addresses=own[0] if own else contact.addresses), trio.current_time())
-        for peer in closer:
-            if peer.addresses and peer.peer_id not in self.table:
-                self.note_newcomer(peer)
         return True
 
     def note_newcomer(self, contact: Contact) -> None:
@@ -141,8 +138,9 @@ class Walker:
         Args:
             contact: the peer and where it might be.
         """
-        known = contact.peer_id in self.table or contact.peer_id in self.suspects
-        if known or contact.peer_id == self.own_peer_id or len(self._newcomers) >= _MAX_NEWCOMERS:
+        if contact.peer_id in self.suspects or not self.table.wants(contact.peer_id):
+            return
+        if len(self._newcomers) >= _MAX_NEWCOMERS:
             return
         self._newcomers.setdefault(contact.peer_id, contact)
         self._arrived.set()
