@@ -1,0 +1,110 @@
+"""Consistent copies of live SQLite databases, by the online backup API.
+
+The copy is page for page the source at one moment, whatever other processes write meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# 16 MiB of 4 KiB pages: some 20 ms in which a writer of a database without WAL has to wait.
+_STEP_PAGES = 4096
+# A writer in another process makes an unprotected copy start again; after this many times it is made in one step.
+_MAX_RESTARTS = 4
+_BUSY_TIMEOUT_S = 10.0
+
+
+class CaptureError(Exception):
+    """The database could not be copied: locked for too long, damaged, encrypted or not a database."""
+
+
+class CaptureCancelledError(Exception):
+    """The caller asked to stop."""
+
+
+class _RestartedTooOften(Exception):
+    """The source was written during every attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedDatabase:
+    """A finished copy.
+
+    Args:
+        path: the copy; it disappears with the context.
+        page_bytes: size of a page.
+    """
+
+    path: Path
+    page_bytes: int
+
+
+@contextmanager
+def capture_database(source: Path, spool: Path, stop: threading.Event) -> Iterator[CapturedDatabase]:
+    """Copy a live database into the spool for the time of the block.
+
+    Args:
+        source: the database file.
+        spool: folder for the copy, on a disk with room for it; the copy is readable by its owner only.
+        stop: set by another thread to give up.
+
+    Raises:
+        CaptureError: no consistent copy could be made.
+        CaptureCancelledError: ``stop`` was set.
+    """
+    descriptor, name = tempfile.mkstemp(prefix="capture-", suffix=".db", dir=spool)
+    os.close(descriptor)
+    copy = Path(name)
+    try:
+        try:
+            page_bytes = _copy(source, copy, stop)
+        except (sqlite3.Error, OSError) as error:
+            raise CaptureError(str(error)) from error
+        yield CapturedDatabase(copy, page_bytes)
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _copy(source: Path, copy: Path, stop: threading.Event) -> int:
+    uri = f"{source.absolute().as_uri()}?mode=ro"
+    with (
+        closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S)) as origin,
+        closing(sqlite3.connect(copy, isolation_level=None)) as destination,
+    ):
+        destination.execute("PRAGMA journal_mode = OFF")
+        destination.execute("PRAGMA synchronous = OFF")
+        write_ahead = origin.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+        if write_ahead:
+            # A read transaction pins one state for as many steps as it takes, and blocks no writer.
+            origin.execute("BEGIN")
+            origin.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            _run_steps(origin, destination, stop)
+        except _RestartedTooOften:
+            origin.backup(destination, pages=-1)
+        page_bytes: int = origin.execute("PRAGMA page_size").fetchone()[0]
+        return page_bytes
+
+
+def _run_steps(origin: sqlite3.Connection, destination: sqlite3.Connection, stop: threading.Event) -> None:
+    least_remaining: int | None = None
+    restarts = 0
+
+    def watch(_status: int, remaining: int, _total: int) -> None:
+        nonlocal least_remaining, restarts
+        if stop.is_set():
+            raise CaptureCancelledError
+        if least_remaining is not None and remaining > least_remaining:
+            restarts += 1
+            if restarts > _MAX_RESTARTS:
+                raise _RestartedTooOften
+        least_remaining = remaining
+
+    origin.backup(destination, pages=_STEP_PAGES, progress=watch, sleep=0.01)

@@ -1,0 +1,131 @@
+"""The vault of one project: backup, listing, restore, verification and housekeeping behind one class."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from sovereign_crypto.project import ProjectKeys
+from sovereign_crypto.signing import SigningKey
+from sovereign_crypto.statement import NETWORK_ID_MAIN
+from sovereign_node.clock import Clock, wall_clock
+from sovereign_node.vault.backup import OnProgress
+from sovereign_node.vault.config import Source, VaultConfig
+from sovereign_node.vault.heads import SeenHeads
+from sovereign_node.vault.index import LocalIndex
+from sovereign_node.vault.report import BackupReport
+from sovereign_node.vault.run_backup import run_backup
+from sovereign_node.vault.session import Context, open_session
+from sovereign_node.vault.target import ChunkTarget
+from sovereign_protocols.vault.sealing import ProjectSealer
+from sovereign_protocols.vault.snapshot import SignedSnapshot
+
+
+class Vault:
+    """All that one device does with the stored data of one project. Use it as a context manager, or call ``close``.
+
+    Operations on one vault wait for each other. Errors are :class:`~sovereign_node.errors.NodeError`.
+
+    Args:
+        keys: the project's keys.
+        device_key: signs snapshots and heads.
+        cache_dir: folder of this project for the local index and the writer's instance; everything in it can be
+            thrown away.
+        spool_dir: folder for temporary copies of databases.
+        targets: where chunks and heads go.
+        seen: durable memory of heads.
+        is_author: whether a device, by its public key, may write to the project; all devices of an identity, also
+            revoked ones, so that their snapshots stay readable.
+        config: settings.
+        clock: seconds UTC.
+        network_id: 32 bytes.
+    """
+
+    def __init__(
+        self,
+        keys: ProjectKeys,
+        device_key: SigningKey,
+        *,
+        cache_dir: Path,
+        spool_dir: Path,
+        targets: Sequence[ChunkTarget],
+        seen: SeenHeads,
+        is_author: Callable[[bytes], bool] | None = None,
+        config: VaultConfig | None = None,
+        clock: Clock = wall_clock,
+        network_id: bytes = NETWORK_ID_MAIN,
+    ) -> None:
+        cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = device_key.public
+        self._context = Context(
+            ProjectSealer(keys),
+            device_key,
+            LocalIndex(cache_dir / "index"),
+            list(targets),
+            seen,
+            is_author or (lambda device: device == own),
+            config or VaultConfig(),
+            clock,
+            network_id,
+            cache_dir,
+            spool_dir,
+        )
+        self._lock = trio.Lock()
+
+    def __enter__(self) -> Vault:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the local index."""
+        self._context.index.close()
+
+    async def backup(self, sources: Sequence[Source], on_progress: OnProgress | None = None) -> BackupReport:
+        """Store new data, then a snapshot, then the head.
+
+        Args:
+            sources: what is protected.
+            on_progress: called a few times per second.
+
+        Raises:
+            NoTargetError: no target answered, or too few took the data.
+            RollbackError, ForkError: the targets show a past that can't be.
+        """
+        async with self._operation():
+            return await run_backup(await open_session(self._context), sources, on_progress)
+
+    async def snapshots(self) -> list[SignedSnapshot]:
+        """Return the live snapshots, oldest first."""
+        async with self._operation():
+            return await (await open_session(self._context)).snapshots()
+
+    @asynccontextmanager
+    async def _operation(self) -> AsyncIterator[None]:
+        """One operation at a time; an error of a nursery comes out as itself."""
+        async with self._lock:
+            try:
+                yield
+            except BaseExceptionGroup as group:
+                raise single_error(group) from group
+
+
+def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that a group stands for: the first that is no cancellation, else the group."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(reversed(error.exceptions))
+        else:
+            leaves.append(error)
+    real = [error for error in leaves if not isinstance(error, trio.Cancelled)]
+    if len(real) != len(leaves) or not real:
+        return group
+    return real[0] if len({type(error) for error in real}) == 1 else group

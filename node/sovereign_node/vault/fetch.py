@@ -1,0 +1,131 @@
+"""Fetching chunks: from the target that is likely to be fastest, from another one when that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from sovereign_crypto.errors import CryptoError
+from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
+from sovereign_node.vault.target import ChunkTarget
+from sovereign_protocols.vault.container import Container
+from sovereign_protocols.vault.sealing import ProjectSealer
+
+_Result = TypeVar("_Result")
+# A target that has not been measured yet is taken for this fast, so that every one gets its chance.
+_FIRST_GUESS_S = 0.02
+_SMOOTHING = 0.2
+# After this time a second target is asked as well; the first answer counts.
+_STALL_S = 10.0
+
+
+@dataclass
+class _Pace:
+    """How a target has been doing."""
+
+    target: ChunkTarget
+    seconds: float = _FIRST_GUESS_S
+    under_way: int = 0
+    failures: int = 0
+
+    @property
+    def expected_s(self) -> float:
+        """Time that one more chunk would probably take."""
+        return self.seconds * (self.under_way + 1) * (1 + self.failures) ** 2
+
+
+@dataclass(frozen=True)
+class BadCopy:
+    """A target gave something else than the chunk it was asked for.
+
+    Args:
+        target: its name.
+        chunk_id: 32 bytes.
+        reason: missing, or what was wrong.
+    """
+
+    target: str
+    chunk_id: bytes
+    reason: str
+
+
+class Fetcher:
+    """Gets chunks and opens them.
+
+    Args:
+        targets: where to look.
+        sealer: the project's sealer.
+    """
+
+    def __init__(self, targets: list[ChunkTarget], sealer: ProjectSealer) -> None:
+        self._paces = [_Pace(target) for target in targets]
+        self._sealer = sealer
+        self.bad: list[BadCopy] = []
+        self.fetched_bytes = 0
+
+    async def container(self, chunk_id: bytes) -> Container:
+        """Return the opened and parsed container of a chunk.
+
+        Raises:
+            ChunkUnavailableError: no target has a good copy.
+        """
+
+        def unpack(sealed: bytes, checked: bool) -> Container:
+            return Container(self._sealer.open_chunk(chunk_id, sealed, id_checked=checked))
+
+        return await self.get(chunk_id, unpack)
+
+    async def segment(self, segment_id: bytes) -> bytes:
+        """Return the plaintext of an index segment; errors as :meth:`container`."""
+        return await self.get(segment_id, lambda sealed, _: self._sealer.open_segment(segment_id, sealed))
+
+    async def get(self, chunk_id: bytes, unpack: Callable[[bytes, bool], _Result]) -> _Result:
+        """Fetch a chunk and unpack it in a thread.
+
+        Args:
+            chunk_id: 32 bytes.
+            unpack: gets the sealed bytes, and whether their id has been checked; its ``CryptoError`` means that the
+                copy is bad.
+
+        Raises:
+            ChunkUnavailableError: no target has a good copy.
+        """
+        reasons: list[str] = []
+        tried: set[str] = set()
+        while True:
+            pace = min(
+                (pace for pace in self._paces if pace.target.name not in tried),
+                key=lambda pace: pace.expected_s,
+                default=None,
+            )
+            if pace is None:
+                raise ChunkUnavailableError(chunk_id, reasons)
+            tried.add(pace.target.name)
+            try:
+                sealed = await self._fetch(pace, chunk_id)
+                return await trio.to_thread.run_sync(unpack, sealed, pace.target.checks_ids)
+            except TargetError as error:
+                pace.failures += 1
+                reasons.append(str(error))
+            except CryptoError as error:
+                pace.failures += 1
+                reasons.append(f"{pace.target.name}: {error}")
+                self.bad.append(BadCopy(pace.target.name, chunk_id, str(error)))
+
+    async def _fetch(self, pace: _Pace, chunk_id: bytes) -> bytes:
+        pace.under_way += 1
+        started = trio.current_time()
+        try:
+            async for found, sealed in pace.target.get([chunk_id]):
+                if found == chunk_id:
+                    taken = trio.current_time() - started
+                    pace.seconds += _SMOOTHING * (taken / pace.under_way - pace.seconds)
+                    self.fetched_bytes += len(sealed)
+                    return sealed
+        finally:
+            pace.under_way -= 1
+        self.bad.append(BadCopy(pace.target.name, chunk_id, "missing"))
+        raise TargetError(pace.target.name, "does not have the chunk")

@@ -1,0 +1,299 @@
+"""Reading and cutting files: small ones in groups by the workers, large ones in windows by one reader."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyfastcdc import FastCDC
+
+from sovereign_node.store.sqlite_capture import CaptureError, capture_database
+from sovereign_node.vault.scan import SQLITE_HEADER, FileWork
+
+# Files up to this size are read whole by a worker; larger ones pass through one buffer in windows.
+WHOLE_FILE_BYTES = 4 * 1024 * 1024
+WINDOW_BYTES = 8 * 1024 * 1024
+GROUP_BYTES = 8 * 1024 * 1024
+GROUP_FILES = 256
+READ_ATTEMPTS = 3
+MIN_CUT_BYTES = 256 * 1024
+AVERAGE_CUT_BYTES = 1024 * 1024
+# One page less than a full container, for the directory and the trailer.
+MAX_CUT_BYTES = 4 * 1024 * 1024 - 4096
+# A random row of a database touches a page or two: small cuts keep what is sent small, and 64 KiB for larger
+# databases keeps their lists short.
+DATABASE_CUT_BYTES = 16 * 1024
+LARGE_DATABASE_CUT_BYTES = 64 * 1024
+LARGE_DATABASE_BYTES = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Files that one worker reads, hashes and packs.
+
+    Args:
+        works: the files.
+    """
+
+    works: list[FileWork]
+
+
+@dataclass(slots=True, eq=False)
+class LargeFile:
+    """A file that arrives in parts.
+
+    Args:
+        work: the file.
+        flags: flags of its entry.
+        parts: ids of each part, by part number.
+        total: number of parts so far.
+        closed: no part follows.
+        size_bytes: bytes read.
+        info: its times and mode after reading.
+        again: it kept changing.
+    """
+
+    work: FileWork
+    flags: int = 0
+    parts: dict[int, bytes] = field(default_factory=dict)
+    total: int = 0
+    closed: bool = False
+    size_bytes: int = 0
+    info: os.stat_result | None = None
+    again: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A run of pieces of a large file; an empty last one says that the file has ended.
+
+    Args:
+        file: the file.
+        number: counted from 0.
+        pieces: what to store, in order.
+        last: no part follows.
+    """
+
+    file: LargeFile
+    number: int
+    pieces: list[memoryview]
+    last: bool
+
+
+Batch = Group | Part
+
+
+class ChangedError(Exception):
+    """A file changed while it was read."""
+
+
+def content_cutter() -> FastCDC:
+    """Return a cutter for content-defined pieces; one per thread."""
+    return FastCDC(AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CUT_BYTES)
+
+
+def cut_whole(cutter: FastCDC, data: bytes) -> list[memoryview]:
+    """Cut a file that is in memory."""
+    view = memoryview(data)
+    if len(data) <= MIN_CUT_BYTES:
+        return [view] if data else []
+    return [view[piece.offset : piece.offset + piece.length] for piece in cutter.cut_buf(view)]
+
+
+def open_regular(path: bytes) -> int:
+    """Open a file for reading; never through a symlink, and never waiting for a pipe."""
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def same_state(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether nothing was written between two looks at a file."""
+    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns, one.st_ino) == (
+        other.st_size,
+        other.st_mtime_ns,
+        other.st_ctime_ns,
+        other.st_ino,
+    )
+
+
+def read_small(path: bytes) -> tuple[bytes, os.stat_result]:
+    """Read a file whole.
+
+    Returns:
+        Its bytes and its state.
+
+    Raises:
+        ChangedError: it was written meanwhile.
+        OSError: it can't be read.
+    """
+    descriptor = open_regular(path)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise ChangedError
+        data = os.read(descriptor, before.st_size + 1)
+        while len(data) < before.st_size:
+            more = os.read(descriptor, before.st_size + 1 - len(data))
+            if not more:
+                break
+            data += more
+        if len(data) != before.st_size or not same_state(before, os.fstat(descriptor)):
+            raise ChangedError
+        return data, before
+    finally:
+        os.close(descriptor)
+
+
+class Reader:
+    """Turns the files of a scan into batches; used by one thread at a time.
+
+    Args:
+        works: files to read, in order.
+        spool: folder for copies of databases.
+        stop: set when the backup is cancelled.
+        on_error: called for a file that can't be read.
+        capture: capture databases consistently.
+    """
+
+    def __init__(
+        self,
+        works: Iterator[FileWork],
+        spool: Path,
+        stop: threading.Event,
+        on_error: Callable[[FileWork, str], None],
+        *,
+        capture: bool = True,
+    ) -> None:
+        self._works = works
+        self._spool = spool
+        self._stop = stop
+        self._on_error = on_error
+        self._capture = capture
+        self._cutter = content_cutter()
+        self._batches = self._generate()
+
+    def next_batch(self) -> Batch | None:
+        """Return the next batch, or ``None`` at the end."""
+        return next(self._batches, None)
+
+    def _generate(self) -> Iterator[Batch]:
+        group: list[FileWork] = []
+        room = GROUP_BYTES
+        for work in self._works:
+            if self._is_captured(work):
+                yield from self._database(work)
+            elif work.info.st_size > WHOLE_FILE_BYTES:
+                yield from self._large(work)
+            else:
+                group.append(work)
+                room -= work.info.st_size
+                if room <= 0 or len(group) >= GROUP_FILES:
+                    yield Group(group)
+                    group, room = [], GROUP_BYTES
+        if group:
+            yield Group(group)
+
+    def _is_captured(self, work: FileWork) -> bool:
+        # A database consists of pages, and the smallest page has 512 bytes; the test saves most files an open.
+        if not self._capture or not work.info.st_size or work.info.st_size % 512:
+            return False
+        return work.database or looks_like_database(work.path)
+
+    def _database(self, work: FileWork) -> Iterator[Batch]:
+        try:
+            with capture_database(Path(os.fsdecode(work.path)), self._spool, self._stop) as copy:
+                size_bytes = copy.path.stat().st_size
+                cut_bytes = LARGE_DATABASE_CUT_BYTES if size_bytes > LARGE_DATABASE_BYTES else DATABASE_CUT_BYTES
+                file = LargeFile(work, flags=2, info=work.info)
+                with copy.path.open("rb", buffering=0) as stream:
+                    yield from self._fixed(file, stream.fileno(), max(cut_bytes, copy.page_bytes))
+        except CaptureError as error:
+            # Encrypted, damaged, or locked for too long: its bytes are still worth more than nothing.
+            self._on_error(work, f"not captured as a database, copied as a file: {error}")
+            yield from self._large(work)
+
+    def _fixed(self, file: LargeFile, descriptor: int, cut_bytes: int) -> Iterator[Batch]:
+        number = 0
+        while True:
+            window = bytearray(WINDOW_BYTES)
+            filled = _fill(descriptor, memoryview(window))
+            view = memoryview(window)[:filled]
+            pieces = [view[at : at + cut_bytes] for at in range(0, filled, cut_bytes)]
+            file.size_bytes += filled
+            last = filled < WINDOW_BYTES
+            yield Part(file, number, pieces, last)
+            if last:
+                return
+            number += 1
+
+    def _large(self, work: FileWork) -> Iterator[Batch]:
+        for attempt in range(READ_ATTEMPTS):
+            file = LargeFile(work)
+            try:
+                descriptor = open_regular(work.path)
+            except OSError as error:
+                self._on_error(work, error.strerror or str(error))
+                yield Part(file, 0, [], True)
+                return
+            try:
+                before = os.fstat(descriptor)
+                yield from self._windows(file, descriptor)
+                after = os.fstat(descriptor)
+                file.info = after
+                file.again = not same_state(before, after)
+            except OSError as error:
+                file.info = None
+                self._on_error(work, error.strerror or str(error))
+            finally:
+                os.close(descriptor)
+            if not file.again or attempt == READ_ATTEMPTS - 1 or self._stop.is_set():
+                break
+        if file.again:
+            self._on_error(work, "kept changing while it was read")
+        yield Part(file, file.total, [], True)
+
+    def _windows(self, file: LargeFile, descriptor: int) -> Iterator[Batch]:
+        carry = b""
+        while not self._stop.is_set():
+            window = bytearray(len(carry) + WINDOW_BYTES)
+            window[: len(carry)] = carry
+            filled = _fill(descriptor, memoryview(window)[len(carry) :])
+            file.size_bytes += filled
+            view = memoryview(window)[: len(carry) + filled]
+            pieces = [view[piece.offset : piece.offset + piece.length] for piece in self._cutter.cut_buf(view)]
+            ended = filled < WINDOW_BYTES
+            # The end of the window is no cut point; the file may go on.
+            carry = b"" if ended or not pieces else bytes(pieces.pop())
+            if pieces:
+                yield Part(file, file.total, pieces, False)
+                file.total += 1
+            if ended:
+                return
+
+
+def looks_like_database(path: bytes) -> bool:
+    """Whether a file begins like a SQLite database."""
+    try:
+        descriptor = open_regular(path)
+    except OSError:
+        return False
+    try:
+        return os.read(descriptor, len(SQLITE_HEADER)) == SQLITE_HEADER
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _fill(descriptor: int, view: memoryview) -> int:
+    filled = 0
+    while filled < len(view):
+        count = os.readv(descriptor, [view[filled:]])
+        if not count:
+            break
+        filled += count
+    return filled
