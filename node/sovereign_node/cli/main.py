@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError
@@ -46,17 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(words)
         if code == ExitCode.INTERRUPTED:
             raise NodeError("interrupted", "interrupted", "", ExitCode.INTERRUPTED)
-    except NodeError as error:
-        write_error(error, as_json=as_json)
-        return int(error.exit_code)
     except BrokenPipeError:
         # The reader, such as `head`, has enough. The interpreter must not flush into the closed pipe at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.ERROR)
-    except Exception as error:  # noqa: BLE001 - the boundary of the process: also a bug ends in one document
-        traceback.print_exc()
-        write_error(_bug(error), as_json=as_json)
-        return int(ExitCode.ERROR)
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the boundary: also a bug ends in one document
+        problem = _explain(error)
+        write_error(problem, as_json=as_json)
+        return int(problem.exit_code)
     return code
 
 
@@ -90,12 +87,28 @@ def _usage(error: UsageError) -> NodeError:
     return NodeError("usage", error.format_message().rstrip("."), hint, ExitCode.USAGE)
 
 
-def _bug(error: Exception) -> NodeError:
+def _explain(error: BaseException) -> NodeError:
+    """Return the first error of the node in ``error``, which is a group when it comes out of a nursery."""
+    leaves = list(_leaves(error))
+    for leaf in leaves:
+        if isinstance(leaf, NodeError):
+            return leaf
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return NodeError("interrupted", "interrupted", "", ExitCode.INTERRUPTED)
+    traceback.print_exception(error)
     return NodeError(
         "internal_error",
         f"unexpected {type(error).__name__}: {error}",
         "this is a bug; please report it with the lines above",
     )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 if __name__ == "__main__":

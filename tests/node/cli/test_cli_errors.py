@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sovereign_node.cli.main import main, wants_json
+from sovereign_node.errors import ExitCode, NodeError
 
 WRONG = [
     (["nonsense"], "No such command 'nonsense'", "sovereign --help"),
@@ -79,6 +80,24 @@ def test_a_bug_ends_in_one_document(cli: Any, monkeypatch: pytest.MonkeyPatch) -
     assert outcome.code == 1
     assert outcome.document["error"]["code"] == "internal_error"
     assert "RuntimeError: odd" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("inner", "code"),
+    [
+        ([NodeError("in_use", "taken", "", ExitCode.IN_USE)], 10),
+        ([ValueError("x"), BaseExceptionGroup("inner", [NodeError("full", "", "", ExitCode.STORAGE_FULL)])], 8),
+        ([KeyboardInterrupt()], 130),
+        ([ValueError("x")], 1),
+    ],
+)
+def test_errors_that_come_in_groups(cli: Any, monkeypatch: pytest.MonkeyPatch, inner: list[Any], code: int) -> None:
+    def broken(*_arguments: Any) -> Any:
+        raise BaseExceptionGroup("of a nursery", inner)
+
+    monkeypatch.setattr("sovereign_node.api.client.ApiClient.call", broken)
+    outcome = cli("status", "--json")
+    assert outcome.code == outcome.document["error"]["exit_code"] == code
 
 
 def test_ctrl_c_ends_with_130(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """``sovereign down``: stop the running node."""
 
+import fcntl
 import time
 from collections.abc import Callable
 
@@ -41,7 +42,11 @@ def wait_stopped(data_dir: DataDir, pid: int, sleep: Callable[[float], None] = t
 
 def _is_free(data_dir: DataDir) -> bool:
     try:
-        with data_dir.locked():
-            return True
-    except NodeError:
+        with data_dir.lock_file.open("rb") as file:
+            # Shared and for a moment only, so that a node that is just starting is hardly ever in the way.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
         return False
+    return True

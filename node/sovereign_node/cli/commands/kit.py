@@ -25,7 +25,16 @@ def confirm(
     from sovereign_node.cli.kit import parse_kit, read_kit_text
 
     kit, _ = parse_kit(read_kit_text(kit_file))
-    answer = session.call("kit_confirm", kit=kit.to_groups())
+    try:
+        answer = session.call("kit_confirm", kit=kit.to_groups())
+    except NodeError as error:
+        if error.code != "not_running":
+            raise
+        # Right after `init` no node runs yet; the check needs none.
+        from sovereign_node.services import setup
+
+        setup.confirm_kit(session.data_dir.root, kit)
+        answer = {"confirmed": True}
     if not answer["confirmed"]:
         raise NodeError(
             "kit_wrong",
