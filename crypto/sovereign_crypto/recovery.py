@@ -92,7 +92,7 @@ def seal_to_recovery(public_encryption_key: bytes, context: bytes, plaintext: by
 
     Args:
         public_encryption_key: of the kit, 32 bytes.
-        context: bytes that the opener must know, at most 900; may be empty.
+        context: bytes that the opener must know, at most 1002; may be empty.
         plaintext: at most 4.25 MiB.
 
     Returns:

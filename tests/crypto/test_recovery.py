@@ -122,5 +122,7 @@ def test_every_flipped_bit_of_a_record():
 
 
 def test_context_limit():
+    sealed = seal_to_recovery(KIT.encryption_key.public, bytes(1002), b"x")
+    assert open_with_recovery(KIT, bytes(1002), sealed) == b"x"
     with pytest.raises(ParameterError):
-        seal_to_recovery(KIT.encryption_key.public, bytes(1024), b"")
+        seal_to_recovery(KIT.encryption_key.public, bytes(1003), b"")
