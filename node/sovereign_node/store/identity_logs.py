@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ class IdentityLogEntry:
     hash: bytes
     raw: bytes
     received_at: int
+
+
+def _pair(kind: str, entry: IdentityLogEntry, known_raw: bytes) -> Evidence:
+    return Evidence(kind, entry.identity.hex(), known_raw, entry.raw, entry.received_at)
 
 
 class IdentityLogs:
@@ -57,15 +62,38 @@ class IdentityLogs:
         self._evidence.add(fork)
         raise StateConflictError(f"two identity logs of {fork.subject} contradict each other")
 
+    def supersede(self, entries: Sequence[IdentityLogEntry]) -> None:
+        """Replace the end of a log by a branch that takes precedence, signed by the recovery key.
+
+        The caller has checked the precedence. The entries that go are kept as evidence.
+
+        Args:
+            entries: of one identity, in order, from the first that differs.
+        """
+        with self._database.transaction():
+            for entry in entries:
+                known = self._known(entry)
+                if known is not None and known["hash"] != entry.hash.hex():
+                    self._evidence.add(_pair("identity_superseded", entry, known["raw"]))
+            first = entries[0]
+            self._database.execute(
+                "DELETE FROM identity_log WHERE identity = ? AND sequence >= ?",
+                (first.identity.hex(), first.sequence),
+            )
+            for entry in entries:
+                self._append_one(entry)
+
+    def _known(self, entry: IdentityLogEntry) -> sqlite3.Row | None:
+        return self._database.query_one(
+            "SELECT hash, raw FROM identity_log WHERE identity = ? AND sequence = ?",
+            (entry.identity.hex(), entry.sequence),
+        )
+
     def _find_fork(self, entries: Sequence[IdentityLogEntry]) -> Evidence | None:
         for entry in entries:
-            known = self._database.query_one(
-                "SELECT hash, raw FROM identity_log WHERE identity = ? AND sequence = ?",
-                (entry.identity.hex(), entry.sequence),
-            )
+            known = self._known(entry)
             if known is not None and known["hash"] != entry.hash.hex():
-                identity = entry.identity.hex()
-                return Evidence("identity_fork", identity, known["raw"], entry.raw, entry.received_at)
+                return _pair("identity_fork", entry, known["raw"])
         return None
 
     def _append_one(self, entry: IdentityLogEntry) -> bool:

@@ -22,6 +22,12 @@ from sovereign_node.store.errors import (
     translate,
 )
 
+# The file header, https://www.sqlite.org/fileformat2.html section 1.3.
+_MAGIC = b"SQLite format 3\0"
+_HEADER_BYTES = 100
+_USER_VERSION_OFFSET = 60
+_APPLICATION_ID_OFFSET = 68
+
 _NAME = re.compile(r"(?P<number>\d{4})-[a-z]+(-[a-z0-9]+)+\.sql")
 
 
@@ -87,21 +93,39 @@ def read_version(path: Path) -> int:
         StateForeignError: another program's database.
         StateCorruptError: not a database.
     """
-    if path.stat().st_size == 0:
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        application_id, version = _read_header_through_log(path)
+    elif path.stat().st_size == 0:
         return 0
+    else:
+        application_id, version = _read_header(path)
+    if application_id != APPLICATION_ID:
+        raise StateForeignError(path, application_id)
+    return version
+
+
+def _read_header(path: Path) -> tuple[int, int]:
+    # Opening even a read-only connection leaves files beside the database, and a refused one must stay alone.
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
+        raise StateCorruptError(path, "file is not a database")
+    application_id = int.from_bytes(header[_APPLICATION_ID_OFFSET : _APPLICATION_ID_OFFSET + 4], "big")
+    return application_id, int.from_bytes(header[_USER_VERSION_OFFSET : _USER_VERSION_OFFSET + 4], "big")
+
+
+def _read_header_through_log(path: Path) -> tuple[int, int]:
+    # After a crash the newest header is in the write-ahead log.
     try:
         connection = connect(path, read_only=True)
         try:
             application_id = int(connection.execute("PRAGMA application_id").fetchone()[0])
-            version = int(connection.execute("PRAGMA user_version").fetchone()[0])
-            table_count = int(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+            return application_id, int(connection.execute("PRAGMA user_version").fetchone()[0])
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise translate(error, path) from error
-    if table_count and application_id != APPLICATION_ID:
-        raise StateForeignError(path, application_id)
-    return version
 
 
 def migrate(path: Path, migrations: Sequence[Migration] | None = None) -> list[Path]:

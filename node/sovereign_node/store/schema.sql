@@ -124,12 +124,7 @@ CREATE TABLE identity_log (
 
 CREATE TRIGGER identity_log_keep BEFORE UPDATE ON identity_log
 BEGIN
-    SELECT RAISE(ABORT, 'identity_log is append-only');
-END;
-
-CREATE TRIGGER identity_log_no_delete BEFORE DELETE ON identity_log
-BEGIN
-    SELECT RAISE(ABORT, 'identity_log is append-only');
+    SELECT RAISE(ABORT, 'an entry of identity_log never changes');
 END;
 
 CREATE TABLE jobs (

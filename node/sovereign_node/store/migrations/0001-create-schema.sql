@@ -236,6 +236,7 @@ BEGIN
     SELECT RAISE(ABORT, 'a head sequence never falls');
 END;
 
+-- Entries are added and never changed; only a branch that the recovery key overrides is moved to evidence.
 CREATE TABLE identity_log (
     identity TEXT NOT NULL CHECK (length(identity) = 64),
     sequence INTEGER NOT NULL CHECK (sequence >= 0),
@@ -247,12 +248,7 @@ CREATE TABLE identity_log (
 
 CREATE TRIGGER identity_log_keep BEFORE UPDATE ON identity_log
 BEGIN
-    SELECT RAISE(ABORT, 'identity_log is append-only');
-END;
-
-CREATE TRIGGER identity_log_no_delete BEFORE DELETE ON identity_log
-BEGIN
-    SELECT RAISE(ABORT, 'identity_log is append-only');
+    SELECT RAISE(ABORT, 'an entry of identity_log never changes');
 END;
 
 -- Two signed messages that contradict each other: proof of a fork or of cheating.
