@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import trio
@@ -12,16 +13,23 @@ from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.clock import Clock, wall_clock
+from sovereign_node.errors import ambiguous, not_found
 from sovereign_node.vault.backup import OnProgress
 from sovereign_node.vault.config import Source, VaultConfig
+from sovereign_node.vault.errors import VaultError
 from sovereign_node.vault.heads import SeenHeads
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.report import BackupReport
+from sovereign_node.vault.restore import RestoreReport, run_restore
 from sovereign_node.vault.run_backup import run_backup
-from sovereign_node.vault.session import Context, open_session
+from sovereign_node.vault.safe_fs import Existing
+from sovereign_node.vault.scan import display
+from sovereign_node.vault.session import Context, Session, open_session
 from sovereign_node.vault.target import ChunkTarget
+from sovereign_node.vault.walk import find
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import SignedSnapshot
+from sovereign_protocols.vault.tree import Entry, Kind
 
 
 class Vault:
@@ -105,6 +113,64 @@ class Vault:
         async with self._operation():
             return await (await open_session(self._context)).snapshots()
 
+    async def snapshot(self, prefix: str = "") -> SignedSnapshot:
+        """Return the snapshot whose hex id starts with ``prefix``; without one, the newest.
+
+        Raises:
+            NodeError: none or several start with it.
+        """
+        return _choose(await self.snapshots(), prefix)
+
+    async def restore(
+        self,
+        target: Path,
+        *,
+        snapshot: str = "",
+        paths: Sequence[str | bytes] = (),
+        existing: Existing = Existing.REFUSE,
+        on_progress: OnProgress | None = None,
+    ) -> RestoreReport:
+        """Write a snapshot's entries below ``target``, with names, modes, times and symlinks.
+
+        Args:
+            target: a folder; created when missing.
+            snapshot: hex id or a unique start of it; empty for the newest.
+            paths: entries to restore, from the root with slashes; they keep their folders. Empty for everything.
+            existing: what happens to entries that are there already and differ. Equal size and time counts as the
+                same file, so an interrupted restore goes on where it was.
+            on_progress: called a few times per second.
+
+        Raises:
+            NodeError: no such snapshot, no space, no target. Single files that fail are in the report.
+        """
+        async with self._operation():
+            session = await open_session(self._context)
+            chosen = _choose(await session.snapshots(), snapshot)
+            parts = [split_path(path) for path in paths]
+            return await run_restore(session, chosen, target, parts, existing, on_progress)
+
+    async def list_tree(self, snapshot: str = "", path: str | bytes = b"") -> list[Entry]:
+        """Return the entries of a folder of a snapshot, or the one entry of a file.
+
+        Raises:
+            NodeError: no such snapshot or path.
+        """
+        async with self._operation():
+            session = await open_session(self._context)
+            entry = await _entry(session, snapshot, path)
+            return await session.blobs.entries(entry) if entry.kind is Kind.DIRECTORY else [entry]
+
+    @asynccontextmanager
+    async def read_file(self, path: str | bytes, snapshot: str = "") -> AsyncIterator[AsyncIterator[bytes]]:
+        """Read one file piece by piece without writing it to disk; a context manager around an async iterator."""
+        async with self._operation():
+            session = await open_session(self._context)
+            entry = await _entry(session, snapshot, path)
+            if entry.kind is not Kind.FILE:
+                raise VaultError("not_a_file", f"{display(os.fsencode(path))} is not a file", "list it with: ls")
+            async with aclosing(session.blobs.content(entry)) as pieces:
+                yield pieces
+
     @asynccontextmanager
     async def _operation(self) -> AsyncIterator[None]:
         """One operation at a time; an error of a nursery comes out as itself."""
@@ -113,6 +179,32 @@ class Vault:
                 yield
             except BaseExceptionGroup as group:
                 raise single_error(group) from group
+
+
+def split_path(path: str | bytes) -> tuple[bytes, ...]:
+    """Return the components of a path with slashes; leading, trailing and doubled ones do not count."""
+    return tuple(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
+
+
+def _choose(snapshots: list[SignedSnapshot], prefix: str) -> SignedSnapshot:
+    if not prefix or prefix == "latest":
+        if not snapshots:
+            raise not_found("snapshot", prefix or "latest", "sovereign snapshots")
+        return snapshots[-1]
+    matches = [item for item in snapshots if item.snapshot_id.hex().startswith(prefix.lower())]
+    if not matches:
+        raise not_found("snapshot", prefix, "sovereign snapshots")
+    if len(matches) > 1:
+        raise ambiguous("snapshot", prefix, [item.snapshot_id.hex()[:16] for item in matches])
+    return matches[0]
+
+
+async def _entry(session: Session, snapshot: str, path: str | bytes) -> Entry:
+    chosen = _choose(await session.snapshots(), snapshot)
+    entry = await find(session.blobs, chosen.content.root, split_path(path))
+    if entry is None:
+        raise not_found("path", display(os.fsencode(path)), "sovereign ls")
+    return entry
 
 
 def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

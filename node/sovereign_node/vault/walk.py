@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -79,6 +79,13 @@ class BlobReader:
                 raise ContentError("nodes of a folder are not in order")
             entries += node
         return entries
+
+    async def content(self, entry: Entry) -> AsyncGenerator[bytes, None]:
+        """Yield the content of a file, piece by piece; errors as :meth:`read`."""
+        if entry.content_kind is Content.INLINE:
+            yield entry.content
+        for data_id in await self.leaf_ids(entry):
+            yield await self.read(data_id, BlobType.DATA)
 
     async def leaf_ids(self, entry: Entry, visited: list[bytes] | None = None) -> list[bytes]:
         """Return the ids of an entry's data blobs or nodes; lists on the way are added to ``visited``."""

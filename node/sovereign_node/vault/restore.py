@@ -1,0 +1,419 @@
+"""Restoring: folders first, then files chunk by chunk, then symlinks, then the folders' modes and times.
+
+Each chunk is fetched once per group of files and written where its blobs belong, so memory is bounded by the chunks
+under way. An error of one file stops no other.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from sovereign_crypto.errors import CryptoError
+from sovereign_node.errors import ExitCode
+from sovereign_node.vault.errors import ChunkUnavailableError, MissingBlobError, VaultError
+from sovereign_node.vault.index import LocalIndex, Place
+from sovereign_node.vault.report import ItemError, ProgressNote
+from sovereign_node.vault.safe_fs import Existing, Folders, TargetTree
+from sovereign_node.vault.scan import display
+from sovereign_node.vault.session import Session
+from sovereign_node.vault.walk import Found, find, walk
+from sovereign_protocols.vault.blobs import BlobDecoder, BlobType
+from sovereign_protocols.vault.container import Container
+from sovereign_protocols.vault.errors import ContentError
+from sovereign_protocols.vault.snapshot import SignedSnapshot
+from sovereign_protocols.vault.tree import Content, Entry, Kind
+
+# Bounds of what is planned at once; 100 bytes or so each.
+_GROUP_FILES = 20_000
+_GROUP_BLOBS = 100_000
+_PROGRESS_EVERY_S = 0.25
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What one restore did.
+
+    Args:
+        snapshot: hex id.
+        files: files written.
+        directories: folders made or taken.
+        symlinks: symlinks made.
+        bytes_written: content written.
+        bytes_fetched: sealed bytes fetched.
+        present: entries that were there already, or were kept.
+        seconds: duration.
+        partial: something could not be restored.
+        errors: what could not be restored.
+    """
+
+    snapshot: str
+    files: int
+    directories: int
+    symlinks: int
+    bytes_written: int
+    bytes_fetched: int
+    present: int
+    seconds: float
+    partial: bool
+    errors: tuple[ItemError, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """A file that is being restored."""
+
+    path: tuple[bytes, ...]
+    entry: Entry
+    number: int
+    ids: list[bytes] = field(default_factory=list)
+    missing: int = 0
+    failed: bool = False
+
+    @property
+    def temporary(self) -> bytes:
+        """Its name while it is unfinished."""
+        return b"%d" % self.number
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One blob that belongs into one file."""
+
+    file: _File
+    at: int
+    place: Place
+
+
+class Restorer:
+    """State of one restore.
+
+    Args:
+        session: the vault's state.
+        tree: where to write.
+    """
+
+    def __init__(self, session: Session, tree: TargetTree) -> None:
+        self._session = session
+        self._tree = tree
+        self._index: LocalIndex = session.context.index
+        self._decoders = threading.local()
+        self._lock = threading.Lock()
+        self._numbers = 0
+        self._folders: list[Found] = []
+        self._made = 0
+        self._links: list[Found] = []
+        self.errors: list[ItemError] = []
+        self.files = 0
+        self.symlinks = 0
+        self.present = 0
+        self.bytes_written = 0
+
+    @property
+    def directories(self) -> int:
+        """Folders handled."""
+        return len(self._folders)
+
+    async def run(self, root: Entry, paths: Sequence[tuple[bytes, ...]]) -> None:
+        """Restore what lies at ``paths`` below ``root``; an empty path is everything."""
+        group: list[_File] = []
+        blobs = 0
+        for path in paths:
+            start = await self._start(root, path)
+            if start is None:
+                continue
+            for found in start:
+                await self._visit(found, group)
+            async for found in self._walk(start[-1]):
+                await self._visit(found, group)
+                blobs += len(group[-1].ids) if group else 0
+                if len(group) >= _GROUP_FILES or blobs >= _GROUP_BLOBS:
+                    await self._write_group(group)
+                    group, blobs = [], 0
+        await self._write_group(group)
+        await trio.to_thread.run_sync(self._finish)
+
+    async def _walk(self, start: Found) -> AsyncIterator[Found]:
+        if start.entry.kind is Kind.DIRECTORY:
+            async for found in walk(self._session.blobs, start.entry, start.path):
+                yield found
+
+    async def _start(self, root: Entry, path: tuple[bytes, ...]) -> list[Found] | None:
+        """Return the entries from the root down to ``path``."""
+        chain = [Found((), root)]
+        for depth in range(1, len(path) + 1):
+            entry = await find(self._session.blobs, chain[-1].entry, path[depth - 1 : depth])
+            if entry is None:
+                self._fail(path, "is not in the snapshot")
+                return None
+            chain.append(Found(path[:depth], entry))
+        return chain
+
+    async def _visit(self, found: Found, group: list[_File]) -> None:
+        entry = found.entry
+        if entry.kind is Kind.SYMLINK:
+            self._links.append(found)
+        elif entry.kind is Kind.DIRECTORY:
+            self._folders.append(found)
+        else:
+            self._numbers += 1
+            file = _File(found.path, entry, self._numbers)
+            try:
+                file.ids = await self._session.blobs.leaf_ids(entry)
+            except (MissingBlobError, ChunkUnavailableError, ContentError) as error:
+                self._fail(found.path, str(error))
+                return
+            group.append(file)
+
+    def _make_folders(self, folders: Folders) -> None:
+        """Make the folders that were found since the last group."""
+        while self._made < len(self._folders):
+            path = self._folders[self._made].path
+            self._made += 1
+            try:
+                if path:
+                    self._tree.make_folder(folders, path)
+            except OSError as error:
+                self._fail(path, error.strerror or str(error))
+
+    # Files
+
+    async def _write_group(self, group: list[_File]) -> None:
+        plan = await trio.to_thread.run_sync(self._plan, group)
+        slots = trio.Semaphore(self._session.context.config.read_ahead_chunks)
+
+        async def fetch(chunk: int, writes: list[_Write]) -> None:
+            try:
+                container = await self._session.fetcher.container(self._index.chunk_id(chunk))
+            except ChunkUnavailableError as error:
+                await trio.to_thread.run_sync(self._fail_writes, writes, str(error))
+            else:
+                await trio.to_thread.run_sync(self._write_chunk, container, writes)
+            finally:
+                slots.release()
+
+        async with trio.open_nursery() as nursery:
+            for chunk, writes in plan.items():
+                await slots.acquire()
+                nursery.start_soon(fetch, chunk, writes)
+
+    def _plan(self, group: list[_File]) -> dict[int, list[_Write]]:
+        """Return the writes of each chunk, chunks in the order in which the files first need them."""
+        plan: dict[int, list[_Write]] = {}
+        with self._tree.folders() as folders:
+            self._make_folders(folders)
+            for file in group:
+                try:
+                    if self._tree.is_there(folders, file.path, file.entry):
+                        self.present += 1
+                    elif file.ids:
+                        self._plan_file(file, plan)
+                    else:
+                        self._write_whole(folders, file)
+                except OSError as error:
+                    self._fail(file.path, error.strerror or str(error))
+                except (ContentError, MissingBlobError) as error:
+                    self._fail(file.path, str(error))
+        return plan
+
+    def _plan_file(self, file: _File, plan: dict[int, list[_Write]]) -> None:
+        places = self._index.find(file.ids)
+        at = 0
+        writes: list[_Write] = []
+        for wanted in file.ids:
+            place = places.get(wanted)
+            if place is None:
+                raise MissingBlobError(wanted)
+            writes.append(_Write(file, at, place))
+            at += place.record.raw_bytes
+        if at != file.entry.size_bytes:
+            raise ContentError("pieces do not add up to the file's size")
+        file.missing = len(writes)
+        file.ids = []
+        for write in writes:
+            plan.setdefault(write.place.chunk, []).append(write)
+
+    def _write_whole(self, folders: Folders, file: _File) -> None:
+        """Write a file whose content is in its entry, or empty."""
+        descriptor = self._tree.open_temporary(file.temporary)
+        try:
+            if file.entry.content_kind is Content.INLINE:
+                os.write(descriptor, file.entry.content)
+            self._tree.finish_file(folders, descriptor, file.temporary, file.path, file.entry)
+        finally:
+            os.close(descriptor)
+        with self._lock:
+            self.files += 1
+            self.bytes_written += file.entry.size_bytes
+
+    def _write_chunk(self, container: Container, writes: list[_Write]) -> None:
+        decoder = self._decoder()
+        with self._tree.folders() as folders:
+            at = 0
+            while at < len(writes):
+                file = writes[at].file
+                end = at
+                while end < len(writes) and writes[end].file is file:
+                    end += 1
+                if not file.failed:
+                    self._write_pieces(container, decoder, folders, file, writes[at:end])
+                at = end
+
+    def _write_pieces(
+        self,
+        container: Container,
+        decoder: BlobDecoder,
+        folders: Folders,
+        file: _File,
+        writes: list[_Write],
+    ) -> None:
+        descriptor = -1
+        try:
+            descriptor = self._tree.open_temporary(file.temporary)
+            for write in writes:
+                record = write.place.record
+                stored = container.stored(write.place.offset_bytes, record.stored_bytes)
+                _write_at(descriptor, decoder.decode(record, stored, BlobType.DATA), write.at)
+            with self._lock:
+                file.missing -= len(writes)
+                done = not file.missing and not file.failed
+                self.bytes_written += sum(write.place.record.raw_bytes for write in writes)
+            if done:
+                self._tree.finish_file(folders, descriptor, file.temporary, file.path, file.entry)
+                with self._lock:
+                    self.files += 1
+        except CryptoError as error:
+            self._fail_file(file, str(error))
+        except OSError as error:
+            self._fail_file(file, error.strerror or str(error))
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _fail_writes(self, writes: list[_Write], reason: str) -> None:
+        for write in writes:
+            self._fail_file(write.file, reason)
+
+    def _fail_file(self, file: _File, reason: str) -> None:
+        with self._lock:
+            if file.failed:
+                return
+            file.failed = True
+        self._tree.drop_temporary(file.temporary)
+        self._fail(file.path, reason)
+
+    # The end
+
+    def _finish(self) -> None:
+        with self._tree.folders() as folders:
+            for found in self._links:
+                try:
+                    if self._tree.is_there(folders, found.path, found.entry):
+                        self.present += 1
+                        continue
+                    self._tree.make_link(folders, found.path, found.entry, b"link")
+                    self.symlinks += 1
+                except OSError as error:
+                    self._tree.drop_temporary(b"link")
+                    self._fail(found.path, error.strerror or str(error))
+        for found in reversed(self._folders):
+            if not found.path and not self._tree.created_root:
+                continue
+            try:
+                with self._tree.folders() as folders:
+                    self._tree.finish_folder(folders, found.path, found.entry)
+            except OSError as error:
+                self._fail(found.path, error.strerror or str(error))
+
+    def _decoder(self) -> BlobDecoder:
+        decoder: BlobDecoder | None = getattr(self._decoders, "value", None)
+        if decoder is None:
+            decoder = self._decoders.value = BlobDecoder(self._session.context.sealer.dedup_key)
+        return decoder
+
+    def _fail(self, path: tuple[bytes, ...], reason: str) -> None:
+        with self._lock:
+            self.errors.append(ItemError(display(b"/".join(path) or b"."), reason))
+
+
+async def run_restore(
+    session: Session,
+    snapshot: SignedSnapshot,
+    target: Path,
+    paths: Sequence[tuple[bytes, ...]],
+    existing: Existing,
+    on_progress: Callable[[ProgressNote], None] | None,
+) -> RestoreReport:
+    """Restore a snapshot; see :meth:`Vault.restore <sovereign_node.vault.facade.Vault.restore>`."""
+    started = trio.current_time()
+    tree = await trio.to_thread.run_sync(TargetTree, target, existing)
+    restorer = Restorer(session, tree)
+    content = snapshot.content
+    try:
+        if not any(paths) and tree.free_bytes() < content.size_bytes:
+            raise VaultError(
+                "disk_full",
+                f"the snapshot needs {content.size_bytes} bytes, the disk has {tree.free_bytes()}",
+                "free some space, or restore a part with --path",
+                ExitCode.STORAGE_FULL,
+            )
+        async with trio.open_nursery() as nursery:
+            if on_progress is not None:
+                nursery.start_soon(_tell, session, restorer, content.files, content.size_bytes, on_progress)
+            await restorer.run(content.root, paths or [()])
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.to_thread.run_sync(tree.close)
+    return RestoreReport(
+        snapshot.snapshot_id.hex(),
+        restorer.files,
+        restorer.directories,
+        restorer.symlinks,
+        restorer.bytes_written,
+        session.fetcher.fetched_bytes,
+        restorer.present,
+        trio.current_time() - started,
+        bool(restorer.errors),
+        tuple(restorer.errors),
+    )
+
+
+async def _tell(
+    session: Session,
+    restorer: Restorer,
+    files: int,
+    size_bytes: int,
+    on_progress: Callable[[ProgressNote], None],
+) -> None:
+    started = trio.current_time()
+
+    def note() -> ProgressNote:
+        seconds = trio.current_time() - started
+        done = restorer.bytes_written
+        rate = int(done / seconds) if seconds > 0 else 0
+        left = max(0, size_bytes - done) // rate if rate else -1
+        fetched = session.fetcher.fetched_bytes
+        errors = len(restorer.errors)
+        return ProgressNote(
+            "restore", restorer.files, files, done, size_bytes, 0, fetched, 0, 0, rate, left, errors, seconds
+        )
+
+    try:
+        while True:
+            on_progress(note())
+            await trio.sleep(_PROGRESS_EVERY_S)
+    finally:
+        on_progress(note())
+
+
+def _write_at(descriptor: int, data: bytes | memoryview, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(descriptor, view, at)
+        view = view[count:]
+        at += count
