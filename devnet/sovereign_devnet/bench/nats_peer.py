@@ -24,7 +24,7 @@ async def serve_stream(stream: trio.abc.Stream) -> None:
     """Echo after an `e`; after an `s`, count to the end and tell how much it was."""
     mode = await stream.receive_some(1)
     total = 0
-    while data := await stream.receive_some(1 << 20):
+    while data := await stream.receive_some(256 << 10):
         total += len(data)
         if mode == b"e":
             await stream.send_all(data)

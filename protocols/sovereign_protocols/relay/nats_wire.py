@@ -8,6 +8,7 @@ Source: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ MAX_INFO_BYTES: Final = 65_536
 # A tunnel frame is at most 64 KiB; the rest is room for headers of the server's own notices.
 MAX_MESSAGE_BYTES: Final = 131_072
 _MAX_NUMBER_DIGITS: Final = 10
+_SUBJECT: Final = re.compile(r"[\x21-\x7e]{1,256}")
 _HEADER_MAGIC: Final = b"NATS/1.0"
 NO_RESPONDERS: Final = 503
 
@@ -123,10 +125,9 @@ def check_subject(subject: str) -> bytes:
     Raises:
         ValueError: empty, too long, not printable ASCII, or with a space.
     """
-    raw = subject.encode("ascii", "replace") if subject.isascii() else b""
-    if not raw or len(raw) > 256 or any(byte <= 0x20 or byte == 0x7F for byte in raw):
+    if not _SUBJECT.fullmatch(subject):
         raise ValueError("a subject is 1 to 256 printable ASCII characters without spaces")
-    return raw
+    return subject.encode("ascii")
 
 
 def parse_info(raw: bytes) -> ServerInfo:

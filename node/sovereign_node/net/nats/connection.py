@@ -209,12 +209,15 @@ class NatsConnection:
             PayloadTooLargeError: above the server's limit.
             RelayLostError: the connection has ended.
         """
+        await trio.lowlevel.checkpoint()
         await self.wait_room()
         self.publish_nowait(subject, *parts, reply=reply)
 
     async def wait_room(self) -> None:
-        """Wait until the queue is below its limit; a checkpoint in any case."""
-        await trio.lowlevel.checkpoint()
+        """Wait until the queue is below its limit; no checkpoint if it is.
+
+        So that what a task queues in a row leaves in one system call.
+        """
         while self._queued_bytes >= QUEUE_BYTES and not self.closed.is_set():
             await self._room.park()
 

@@ -223,6 +223,7 @@ class TunnelStream(trio.abc.HalfCloseableStream):
         """Wait until the peer has given credit and the connection has room."""
         with self._only_sender():
             self._check_sendable()
+            await trio.lowlevel.checkpoint()
             await self._wait_sendable()
 
     async def send_eof(self) -> None:
@@ -240,6 +241,26 @@ class TunnelStream(trio.abc.HalfCloseableStream):
         """Return what is there, at most `max_bytes`, or `b""` at the peer's end."""
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
+        if not await self._wait_readable():
+            return b""
+        taken = self._take(max_bytes or _RECEIVE_BYTES)
+        data = b"".join(taken)
+        self._account(len(data))
+        return data
+
+    async def receive_into(self, target: memoryview) -> int:
+        """Fill the beginning of `target` with what is there; 0 at the peer's end."""
+        if not await self._wait_readable():
+            return 0
+        count = 0
+        for piece in self._take(len(target)):
+            target[count : count + len(piece)] = piece
+            count += len(piece)
+        self._account(count)
+        return count
+
+    async def _wait_readable(self) -> bool:
+        """Wait for bytes; gives False at the peer's end."""
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this tunnel")
         self._receiving = True
@@ -251,14 +272,14 @@ class TunnelStream(trio.abc.HalfCloseableStream):
                 if self._broken:
                     raise trio.BrokenResourceError(self._broken)
                 if self._pieces:
-                    return self._take(max_bytes or _RECEIVE_BYTES)
+                    return True
                 if self._peer_done or self._tunnel.state in (TunnelState.REMOTE_END, TunnelState.BOTH_END):
-                    return b""
+                    return False
                 await self._arrival.park()
         finally:
             self._receiving = False
 
-    def _take(self, max_bytes: int) -> bytes:
+    def _take(self, max_bytes: int) -> list[memoryview | bytearray]:
         taken: list[memoryview | bytearray] = []
         left = max_bytes
         while self._pieces and left:
@@ -268,9 +289,7 @@ class TunnelStream(trio.abc.HalfCloseableStream):
                 piece = memoryview(piece)[:left]
             taken.append(piece)
             left -= len(piece)
-        data = b"".join(taken)
-        self._account(len(data))
-        return data
+        return taken
 
     def _account(self, count: int) -> None:
         """Tell the tunnel what the reader took; a reader that keeps up gets a larger window."""
