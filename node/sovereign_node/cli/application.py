@@ -6,18 +6,16 @@ from typing import Annotated
 
 import typer
 
+from sovereign_node.cli.coercion import PlainGroup
 from sovereign_node.cli.session import DataDirOption, GlobalOptions, JsonOption, QuietOption
 
 HELP = "Keep your data on your own devices, with encrypted copies at providers who can read nothing."
 EPILOG = "First steps: sovereign init, sovereign up, then in another terminal: sovereign offers."
 
 
-def _group(help_text: str) -> typer.Typer:
-    return typer.Typer(help=help_text, no_args_is_help=True, rich_markup_mode=None)
-
-
 app = typer.Typer(
     name="sovereign",
+    cls=PlainGroup,
     help=HELP,
     epilog=EPILOG,
     no_args_is_help=True,
@@ -26,14 +24,23 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-contract = _group("Contracts with providers for storage.")
-device = _group("Devices of your identity.")
-kit = _group("The recovery kit.")
-provider = _group("What this device offers to others.")
-repair = _group("Rebuild what can be rebuilt.")
-audit = _group("The tamper-evident log of this device.")
-config = _group("Settings of this device.")
-service = _group("Run the node as a service of your user account.")
+
+
+def _group(parent: typer.Typer, name: str, help_text: str) -> typer.Typer:
+    group = typer.Typer(help=help_text, cls=PlainGroup, no_args_is_help=True, rich_markup_mode=None)
+    parent.add_typer(group, name=name)
+    return group
+
+
+contract = _group(app, "contract", "Contracts with providers for storage.")
+device = _group(app, "device", "Devices of your identity.")
+kit = _group(app, "kit", "The recovery kit.")
+provider = _group(app, "provider", "What this device offers to others.")
+offer = _group(provider, "offer", "The offer that others see.")
+repair = _group(app, "repair", "Rebuild what can be rebuilt.")
+audit = _group(app, "audit", "The tamper-evident log of this device.")
+config = _group(app, "config", "Settings of this device.")
+service = _group(app, "service", "Run the node as a service of your user account.")
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-Cell = str | tuple[str, str]
-"""One cell: text, or text with a Rich style."""
+Cell = str | tuple[str, str] | list[str]
+"""One cell: text, text with a Rich style, or lines."""
 
 ID_CHARACTERS = 12
 PEER_ID_CHARACTERS = 16  # the first 8 characters of every Ed25519 peer id are the same
@@ -121,7 +121,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     for heading in columns:
         grid.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     for row in rows:
-        grid.add_row(*(styled(*cell) if isinstance(cell, tuple) else styled(cell, "") for cell in row))
+        grid.add_row(*map(_draw, row))
     return grid
 
 
@@ -133,5 +133,14 @@ def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, cell in pairs:
-        grid.add_row(name, styled(*cell) if isinstance(cell, tuple) else styled(cell, ""))
+        grid.add_row(name, _draw(cell))
     return grid
+
+
+def _draw(cell: Cell) -> Text:
+    from rich.text import Text
+
+    if isinstance(cell, tuple):
+        return styled(*cell)
+    # Only lines given as such become lines; a line break in somebody's file name is spelled like any control.
+    return Text("\n".join(map(escape, [cell] if isinstance(cell, str) else cell)))

@@ -1,32 +1,11 @@
-"""Kinds of command-line values: quantities, ids, secrets; the same words wherever they appear."""
+"""Options and arguments that several commands share, so that they have the same words everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from sovereign_node.units import parse_duration, parse_percent, parse_size, parse_vibe
-
-
-def _parser(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
-    def convert(text: Any) -> Any:
-        if not isinstance(text, str):
-            return text
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
-
-    return convert
-
-
-as_size = _parser(parse_size)
-as_duration = _parser(parse_duration)
-as_percent = _parser(parse_percent)
-as_vibe = _parser(parse_vibe)
 
 ProjectArgument = Annotated[str, typer.Argument(metavar="PROJECT", help="Name, id or beginning of the id.")]
 OptionalProjectArgument = Annotated[

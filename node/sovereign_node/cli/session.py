@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from sovereign_node.api.client import ApiClient
+from sovereign_node.cli.coercion import PlainCommand
 from sovereign_node.cli.output import escape, write_json, write_message, write_result
 from sovereign_node.datadir import ENVIRONMENT_VARIABLE, DataDir, default_data_dir
 from sovereign_node.errors import ExitCode
@@ -103,7 +103,7 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, cls: type[TyperCommand] | None = None
+    app: typer.Typer, name: str, cls: type[PlainCommand] = PlainCommand
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register ``function(session, ...)`` as command ``name`` of ``app``, with the shared options added."""
 

@@ -21,7 +21,7 @@ SLOW = {
     "cryptography",
     "nacl",
 }
-SLOW |= {"blake3", "keyring", "segno", "zeroconf", "sqlite3", "asyncio", "sovereign_protocols"}
+SLOW |= {"blake3", "keyring", "segno", "zeroconf", "pydantic", "sqlite3", "asyncio", "sovereign_protocols"}
 PROGRAM = """
 import json, sys
 from sovereign_node.cli.main import main

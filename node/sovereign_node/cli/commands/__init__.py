@@ -1,6 +1,9 @@
 """One module per command or family; registering one adds its commands to the application."""
 
 from importlib import import_module
+from typing import Any
+
+from sovereign_node.cli.application import app
 
 # The order of `sovereign --help`: first steps, then daily use, then care, then providers.
 MODULES = (
@@ -30,6 +33,11 @@ MODULES = (
 
 
 def register_all() -> None:
-    """Import every module, which registers its commands; a second call does nothing."""
+    """Import every module, which registers its commands, and put them into the order above."""
     for name in MODULES:
         import_module(f"{__name__}.{name}")
+    app.registered_commands.sort(key=lambda info: MODULES.index(_module_of(info.callback)))
+
+
+def _module_of(callback: Any) -> str:
+    return str(callback.__module__).rpartition(".")[2]

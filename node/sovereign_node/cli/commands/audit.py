@@ -5,14 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import audit as group
 from sovereign_node.cli.output import escape, styled
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode
 from sovereign_node.units import format_time
-
-app.add_typer(group, name="audit")
 
 _TIME_KEYS = ("at", "time", "created_at", "recorded_at")
 _ACTION_KEYS = ("event", "action", "kind")

@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import config as group
 from sovereign_node.cli.output import Cell, facts
 from sovereign_node.cli.session import Session, command
-
-app.add_typer(group, name="config")
 
 
 @command(group, "show")

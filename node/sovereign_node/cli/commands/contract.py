@@ -5,14 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import contract as group
 from sovereign_node.cli.output import Cell, facts, short_id, styled, table
-from sovereign_node.cli.parameters import as_size
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import BYTES_PER_GB, format_price, format_size, format_time
-
-app.add_typer(group, name="contract")
+from sovereign_node.units import BYTES_PER_GB, format_price, format_size, format_time, parse_size
 
 
 @command(group, "open")
@@ -22,7 +18,7 @@ def open_contract(
         str, typer.Argument(metavar="PROVIDER", help="Name, peer id or its beginning; see offers.")
     ],
     capacity: Annotated[
-        int, typer.Option("--capacity", metavar="SIZE", parser=as_size, help="Storage to reserve, e.g. 5GB.")
+        int, typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Storage to reserve, e.g. 5GB.")
     ],
     months: Annotated[
         int | None, typer.Option("--months", metavar="N", min=1, help="How long; the usual time without it.")

@@ -13,8 +13,6 @@ from sovereign_node.cli.parameters import PassphraseCommandOption, PassphraseFil
 from sovereign_node.cli.session import Session, command
 from sovereign_node.units import format_age
 
-app.add_typer(group, name="device")
-
 
 @command(app, "devices")
 def devices(session: Session) -> None:

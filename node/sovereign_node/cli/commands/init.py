@@ -19,10 +19,10 @@ from sovereign_node.cli.parameters import (
     PassphraseCommandOption,
     PassphraseFileOption,
     RoleOption,
-    as_size,
 )
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.units import parse_size
 
 if TYPE_CHECKING:
     from sovereign_node.cli.kit import KitFile
@@ -42,7 +42,7 @@ def init(
     capacity: Annotated[
         int | None,
         typer.Option(
-            "--capacity", metavar="SIZE", parser=as_size, help="What a provider or server offers, e.g. 50GB."
+            "--capacity", metavar="SIZE", parser=parse_size, help="What a provider or server offers, e.g. 50GB."
         ),
     ] = None,
     listen: ListenOption = None,

@@ -5,13 +5,10 @@ from typing import Annotated
 
 import typer
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import kit as group
 from sovereign_node.cli.output import styled
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
-
-app.add_typer(group, name="kit")
 
 
 @command(group, "confirm")

@@ -8,9 +8,8 @@ import typer
 
 from sovereign_node.cli.application import app
 from sovereign_node.cli.output import Cell, short_id, table
-from sovereign_node.cli.parameters import as_duration
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import format_duration, format_price, format_size
+from sovereign_node.units import format_duration, format_price, format_size, parse_duration
 
 
 @command(app, "offers")
@@ -18,7 +17,9 @@ def offers(
     session: Session,
     max_age: Annotated[
         int | None,
-        typer.Option("--max-age", metavar="TIME", parser=as_duration, help="Ask again if older, e.g. 30s or 5min."),
+        typer.Option(
+            "--max-age", metavar="TIME", parser=parse_duration, help="Ask again if older, e.g. 30s or 5min."
+        ),
     ] = None,
 ) -> None:
     """Find providers through the network and show their prices."""

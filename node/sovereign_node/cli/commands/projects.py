@@ -54,5 +54,5 @@ def _list(found: list[dict[str, Any]]) -> Iterator[Any]:
         return
     yield table(
         ["PROJECT", "ID", "SOURCES"],
-        ([item["name"], short_id(item["id"]), "\n".join(item.get("sources") or ())] for item in found),
+        ([item["name"], short_id(item["id"]), list(item.get("sources") or ())] for item in found),
     )

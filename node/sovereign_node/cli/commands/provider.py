@@ -6,19 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from sovereign_node.cli.application import app
+from sovereign_node.cli.application import offer
 from sovereign_node.cli.application import provider as group
 from sovereign_node.cli.commands.contract import contract_facts
 from sovereign_node.cli.commands.status import count_of
 from sovereign_node.cli.output import Cell, escape, facts, short_id, styled
-from sovereign_node.cli.parameters import as_size, as_vibe
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
-from sovereign_node.units import format_count, format_duration, format_price, format_size
-
-app.add_typer(group, name="provider")
-offer = typer.Typer(help="The offer that others see.", no_args_is_help=True, rich_markup_mode=None)
-group.add_typer(offer, name="offer")
+from sovereign_node.units import format_count, format_duration, format_price, format_size, parse_size, parse_vibe
 
 
 @command(group, "status")
@@ -31,20 +26,20 @@ def status(session: Session) -> None:
 def set_offer(
     session: Session,
     capacity: Annotated[
-        int | None, typer.Option("--capacity", metavar="SIZE", parser=as_size, help="Storage offered in all.")
+        int | None, typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Storage offered in all.")
     ] = None,
     price: Annotated[
         int | None,
-        typer.Option("--price", metavar="AMOUNT", parser=as_vibe, help="For 1 GB and month, e.g. 2 or '$0.02'."),
+        typer.Option("--price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB and month, e.g. 2 or '$0.02'."),
     ] = None,
     transfer_price: Annotated[
         int | None,
-        typer.Option("--transfer-price", metavar="AMOUNT", parser=as_vibe, help="For 1 GB moved, e.g. 0.5."),
+        typer.Option("--transfer-price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB moved, e.g. 0.5."),
     ] = None,
     reserve: Annotated[
         int | None,
         typer.Option(
-            "--reserve", metavar="SIZE", parser=as_size, help="Free space of the disk never to be touched."
+            "--reserve", metavar="SIZE", parser=parse_size, help="Free space of the disk never to be touched."
         ),
     ] = None,
 ) -> None:

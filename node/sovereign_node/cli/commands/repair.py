@@ -3,14 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import repair as group
 from sovereign_node.cli.output import styled
 from sovereign_node.cli.parameters import OptionalProjectArgument
 from sovereign_node.cli.session import Session, command
 from sovereign_node.units import format_count, format_duration
-
-app.add_typer(group, name="repair")
 
 
 @command(group, "index")

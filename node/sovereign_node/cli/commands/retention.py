@@ -7,10 +7,10 @@ import typer
 
 from sovereign_node.cli.application import app
 from sovereign_node.cli.output import Cell, short_id, styled, table
-from sovereign_node.cli.parameters import DryRunOption, OptionalProjectArgument, ProjectArgument, as_duration
+from sovereign_node.cli.parameters import DryRunOption, OptionalProjectArgument, ProjectArgument
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
-from sovereign_node.units import format_count, format_duration, format_size, format_time
+from sovereign_node.units import format_count, format_duration, format_size, format_time, parse_duration
 
 
 def _keep(what: str) -> Any:
@@ -34,7 +34,9 @@ def forget(
     keep_monthly: Annotated[int | None, _keep("monthly")] = None,
     keep_within: Annotated[
         int | None,
-        typer.Option("--keep-within", metavar="TIME", parser=as_duration, help="Keep all of that time, e.g. 30d."),
+        typer.Option(
+            "--keep-within", metavar="TIME", parser=parse_duration, help="Keep all of that time, e.g. 30d."
+        ),
     ] = None,
     snapshot: Annotated[
         list[str] | None,

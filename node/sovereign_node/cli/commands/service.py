@@ -11,13 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from sovereign_node.cli.application import app
 from sovereign_node.cli.application import service as group
 from sovereign_node.cli.output import escape
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import NodeError
-
-app.add_typer(group, name="service")
 
 SYSTEMD_NAME = "sovereign.service"
 LAUNCHD_LABEL = "network.sovereign.node"

@@ -35,7 +35,7 @@ def view(state: dict[str, Any], now: int) -> Iterator[Any]:
 def _device(state: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
     yield "peer id", state["peer_id"]
     yield "identity", state["identity"]
-    yield "addresses", "\n".join(state["addresses"]) or ("none: nobody can reach this node", "yellow")
+    yield "addresses", list(state["addresses"]) or ("none: nobody can reach this node", "yellow")
     reach = state.get("reachability")
     dht = state.get("dht") or {}
     network = [format_count(count_of(state.get("peers")), "peer")]
@@ -72,7 +72,7 @@ def _projects(projects: list[dict[str, Any]], now: int) -> Iterator[list[Cell]]:
         yield [
             project["name"],
             short_id(project["id"]),
-            "\n".join(project.get("sources") or ()),
+            list(project.get("sources") or ()),
             when,
             ", ".join(str(target) for target in project.get("targets") or ()) or "-",
             (pending_text(pending), "yellow") if pending else "-",

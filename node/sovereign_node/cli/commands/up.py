@@ -72,7 +72,7 @@ def _banner(state: dict[str, Any], data_dir: str) -> Iterator[Any]:
 def _facts(state: dict[str, Any], data_dir: str) -> Iterator[tuple[str, Cell]]:
     yield "peer id", state["peer_id"]
     yield "identity", state["identity"]
-    yield "listening", "\n".join(state["addresses"]) or "nowhere"
+    yield "listening", list(state["addresses"]) or "nowhere"
     yield "reached", str(state.get("reachability") or "unknown yet")
     yield "data", data_dir
     if "provider" in state["roles"]:

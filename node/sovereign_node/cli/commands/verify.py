@@ -5,19 +5,19 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from sovereign_node.cli.application import app
+from sovereign_node.cli.coercion import PlainCommand
 from sovereign_node.cli.output import escape, short_id, styled
-from sovereign_node.cli.parameters import OptionalProjectArgument, as_percent
+from sovereign_node.cli.parameters import OptionalProjectArgument
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode
-from sovereign_node.units import format_count, format_duration, format_size
+from sovereign_node.units import format_count, format_duration, format_size, parse_percent
 
 _READ_DATA = "--read-data"
 
 
-class _OptionalPercentage(TyperCommand):
+class _OptionalPercentage(PlainCommand):
     """Lets ``--read-data`` stand alone, which means all data; Typer has no options with an optional value."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -44,7 +44,7 @@ def verify(
         typer.Option(
             _READ_DATA,
             metavar="[=PERCENT]",
-            parser=as_percent,
+            parser=parse_percent,
             help="Also fetch and check the chunks, or that part of them, e.g. --read-data=10%.",
         ),
     ] = None,
