@@ -41,6 +41,10 @@ class BaselineStream(trio.abc.AsyncResource):
             return b""
         return data
 
+    async def send_eof(self) -> None:
+        """End our direction."""
+        await self._stream.close_write()
+
     async def aclose(self) -> None:
         """Close both directions."""
         await self._stream.close()

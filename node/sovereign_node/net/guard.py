@@ -16,6 +16,7 @@ from sovereign_node.net import negotiate
 from sovereign_node.net.errors import NegotiationError
 from sovereign_node.net.muxers import peer_stream_of
 from sovereign_node.net.streams import PeerStream
+from sovereign_node.net.yamux_adapter import MuxedStream
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +86,8 @@ class StreamDispatcher:
             return
         try:
             if protocol_id in self._handlers:
+                if isinstance(net_stream.muxed_stream, MuxedStream):
+                    net_stream.muxed_stream.take()
                 await self._handlers[protocol_id](stream)
                 await stream.aclose()
             else:

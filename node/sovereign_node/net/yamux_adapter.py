@@ -18,6 +18,16 @@ class MuxedStream(IMuxedStream):  # type: ignore[misc]
     def __init__(self, stream: YamuxStream, connection: "YamuxConnection") -> None:
         self.stream = stream
         self.muxed_conn = connection
+        self._taken = False
+
+    def take(self) -> YamuxStream:
+        """Give the stream to a handler of ours: from now on libp2p's clean-up leaves it alone.
+
+        The swarm resets every stream that it knows when a connection ends, which would throw away bytes that
+        arrived before and were not read yet.
+        """
+        self._taken = True
+        return self.stream
 
     async def read(self, n: int | None = None) -> bytes:
         """Return 1..n bytes, or raise at the end."""
@@ -49,7 +59,8 @@ class MuxedStream(IMuxedStream):  # type: ignore[misc]
 
     async def reset(self) -> None:
         """Break both directions."""
-        await self.stream.reset()
+        if not self._taken:
+            await self.stream.reset()
 
     def set_deadline(self, ttl: int) -> None:
         """Not offered; callers use trio's deadlines."""

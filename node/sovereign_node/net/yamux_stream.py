@@ -1,6 +1,7 @@
 """Streams of our own Yamux connection, as trio sees them."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -131,7 +132,7 @@ class YamuxStream(PeerStream):
         """Return what is there, at most `max_bytes`, or `b""` at the peer's end."""
         if max_bytes is None:
             max_bytes = _RECEIVE_BYTES
-        elif max_bytes < 1:
+        elif operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         if not await self._wait_readable():
             return b""
