@@ -241,7 +241,8 @@ class IdentityLog:
         """Return the log to follow from now on.
 
         The longer one if one extends the other. After a split, the one whose first different entry is
-        signed by the recovery key, since that is how a thief of the root seed is shut out.
+        signed by the recovery key, since that is how a thief of the root seed is shut out; but only if
+        the recovery key signed nothing in the other branch, since that may have replaced a stolen kit.
 
         Raises:
             LogError: the logs of two identities.
@@ -254,12 +255,12 @@ class IdentityLog:
             return self
         if other.extends(self):
             return other
-        pairs = zip(self._entries, other._entries, strict=False)
-        ours, theirs = next(pair for pair in pairs if pair[0] != pair[1])
-        ours_by_recovery, theirs_by_recovery = self._by_recovery(ours), self._by_recovery(theirs)
-        if ours_by_recovery == theirs_by_recovery:
-            raise ForkError(ours, theirs)
-        return self if ours_by_recovery else other
+        pairs = enumerate(zip(self._entries, other._entries, strict=False))
+        split = next(seq for seq, (ours, theirs) in pairs if ours != theirs)
+        ours_decides, theirs_decides = self._overrides(other, split), other._overrides(self, split)
+        if ours_decides == theirs_decides:
+            raise ForkError(self._entries[split], other._entries[split])
+        return self if ours_decides else other
 
     def check_certificate(self, certificate: DeviceCertificate, now: int) -> None:
         """Return if a verified certificate is in force by this log.
@@ -280,6 +281,10 @@ class IdentityLog:
             newer = certificate.serial > current.serial
             raise CertificateError(CertificateFault.NOT_IN_LOG if newer else CertificateFault.SUPERSEDED)
         check_validity(certificate, now)
+
+    def _overrides(self, other: "IdentityLog", split: int) -> bool:
+        theirs = other._entries[split:]
+        return self._by_recovery(self._entries[split]) and not any(map(self._by_recovery, theirs))
 
     def _by_recovery(self, raw: bytes) -> bool:
         return parse_entry(raw, self._network_id).action in RECOVERY_ACTIONS

@@ -29,7 +29,7 @@ from typing import Any
 from sovereign_crypto import cbor
 from sovereign_crypto.domains import Domain
 from sovereign_crypto.errors import FormatError, MalformedError, ParameterError
-from sovereign_crypto.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, check_public_key, verify
+from sovereign_crypto.signing import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, SigningKey, verify
 
 _MAGIC_VERSION = b"SVS1\x01"
 _HEADER_BYTES = 12
@@ -126,7 +126,8 @@ def sign_statement(
         raise MalformedError("statement is too long")
     content = _MAGIC_VERSION + bytes((type, 0, 0)) + len(encoded).to_bytes(4, "big") + encoded
     signature = key.sign(_signature_input(content, key.public, network_id))
-    return Statement(type, dict(body), key.public, content + key.public + signature)
+    # Decoded again, so that the caller's nested lists are not shared and tuples are lists as for readers.
+    return Statement(type, cbor.decode(encoded, max_bytes=max_bytes), key.public, content + key.public + signature)
 
 
 def parse_statement(
@@ -158,7 +159,6 @@ def parse_statement(
     content, signer, signature = _split(data)
     if data[5] != expected:
         raise FormatError(f"statement of type {data[5]:#04x}, expected {expected:#04x}")
-    check_public_key(signer)
     verify(signer, _signature_input(content, signer, network_id), signature)
     body = cbor.decode(content[_HEADER_BYTES:], max_bytes=max_bytes)
     if not isinstance(body, dict):

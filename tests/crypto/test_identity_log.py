@@ -304,6 +304,31 @@ def test_the_recovery_key_decides_a_split(log):
     assert thief.prefer(log) is log
 
 
+def change_kit(log: IdentityLog, new_kit: RecoveryKit) -> None:
+    entry = build_recovery_change(
+        KIT.signing_key,
+        log.next_position,
+        log.identity_id,
+        new_kit.signing_key,
+        new_kit.encryption_key.public,
+        at=1,
+    )
+    log.append(entry)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["change first", "change later"])
+def test_the_thief_of_an_old_kit_does_not_undo_its_replacement(log, first):
+    thief = IdentityLog.verify(log.entries)
+    if not first:
+        add(log, device(1))
+    change_kit(log, RecoveryKit(bytes([7]) * 32))
+    rotate_root(thief, IdentityRoot(bytes([8]) * 32))
+    for one, other in ((log, thief), (thief, log)):
+        with pytest.raises(ForkError) as caught:
+            one.prefer(other)
+        assert caught.value.ours == one.entries[1]
+
+
 def test_a_split_by_the_same_key_is_a_fork(log):
     other = IdentityLog.verify(log.entries)
     add(log, device(1))
