@@ -102,8 +102,7 @@ class KadServer:
             case MessageType.ADD_PROVIDER:
                 self._add_provider(request, sender, now)
                 return None
-            case MessageType.PING:
-                return Message(MessageType.PING)
+        return Message(MessageType.PING)
 
     def _closer(self, key: bytes, sender: bytes) -> tuple[Contact, ...]:
         return tuple(self._table.nearest(kad_id(key), MAX_PEERS, exclude=(sender,)))

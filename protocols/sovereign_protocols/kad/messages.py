@@ -143,7 +143,7 @@ def decode_message(data: bytes) -> Message:
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise KadMessageError("message too large")
-    single, peers = _split(data, repeated=(8, 9))
+    single, peers = _split(data, single=(1, 2, 3), repeated=(8, 9))
     kind = single.get(1, 0)
     if not isinstance(kind, int) or kind not in MessageType.__members__.values():
         raise KadMessageError("unknown message type")
@@ -157,17 +157,20 @@ def decode_message(data: bytes) -> Message:
     )
 
 
-def _split(data: bytes, repeated: tuple[int, ...]) -> tuple[dict[int, int | bytes], dict[int, list[int | bytes]]]:
-    single: dict[int, int | bytes] = {}
+def _split(
+    data: bytes, single: tuple[int, ...], repeated: tuple[int, ...] = ()
+) -> tuple[dict[int, int | bytes], dict[int, list[int | bytes]]]:
+    """Sort the fields by number; those of later versions are passed over."""
+    once: dict[int, int | bytes] = {}
     many: dict[int, list[int | bytes]] = {number: [] for number in repeated}
     for number, value in iterate_fields(data):
         if number in many:
             many[number].append(value)
-        elif number in single:
+        elif number in once:
             raise KadMessageError("single field repeated")
-        else:
-            single[number] = value
-    return single, many
+        elif number in single:
+            once[number] = value
+    return once, many
 
 
 def _bounded(value: int | bytes, limit_bytes: int) -> bytes:
@@ -179,7 +182,7 @@ def _bounded(value: int | bytes, limit_bytes: int) -> bytes:
 
 
 def _decode_record(data: bytes) -> Record:
-    single, _ = _split(data, repeated=())
+    single, _ = _split(data, single=(1, 2, 5))
     try:
         time_received = _bounded(single.get(5, b""), _MAX_TIME_BYTES).decode("ascii")
     except UnicodeDecodeError as error:
@@ -194,7 +197,7 @@ def _decode_record(data: bytes) -> Record:
 def _decode_contacts(values: list[int | bytes]) -> tuple[Contact, ...]:
     contacts: dict[bytes, Contact] = {}
     for value in values:
-        single, many = _split(_bounded(value, MAX_MESSAGE_BYTES), repeated=(2,))
+        single, many = _split(_bounded(value, MAX_MESSAGE_BYTES), single=(1,), repeated=(2,))
         peer_id = _bounded(single.get(1, b""), MAX_MESSAGE_BYTES)
         addresses = [_bounded(address, MAX_MESSAGE_BYTES) for address in many[2]]
         if is_peer_id(peer_id) and peer_id not in contacts:
