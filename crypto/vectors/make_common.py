@@ -82,10 +82,13 @@ def statement(kind: int, body: bytes, seed: bytes, network_id: bytes = NETWORK_I
 # Envelopes
 
 
-def envelope(purpose: int, key: bytes, context: bytes, plaintext: bytes, salt: bytes) -> bytes:
+def envelope(
+    purpose: int, key: bytes, context: bytes, plaintext: bytes, salt: bytes, commitment: bytes = b""
+) -> bytes:
+    """Seal; a given ``commitment`` is a lie that the tag covers."""
     header = b"SVE1" + bytes([1, 1]) + u16(purpose)
     material = hkdf(key, domain("envelope") + header + context, 76, salt)
-    front = header + salt + material[44:]
+    front = header + salt + (commitment or material[44:])
     return front + AESGCM(material[:32]).encrypt(material[32:44], plaintext, front + context)
 
 

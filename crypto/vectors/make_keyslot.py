@@ -13,10 +13,10 @@ PASSPHRASE = "correct horse battery"
 FLOOR = (2, 19 * 1024, 1)
 
 
-def slot(kind, kdf, cost, secret, *, identity=IDENTITY, generation=0):
+def slot(kind, kdf, cost, secret, *, identity=IDENTITY, generation=0, commitment=b""):
     header = b"SVK1" + bytes([1, kind, kdf, 0]) + b"".join(map(u32, cost)) + SALT + identity + u32(generation)
     material = hkdf(secret, domain("keyslot") + header, 76, SALT)
-    front = header + material[44:] + u32(48)
+    front = header + (commitment or material[44:]) + u32(48)
     return front + AESGCM(material[:32]).encrypt(material[32:44], SEED, front)
 
 
@@ -60,6 +60,8 @@ case("wrong-secret", "unlock", KEYRING, secret=rand("other secret"))
 case("passphrase-for-keyring-slot", "unlock", KEYRING, passphrase=PASSPHRASE)
 for name, byte in {"salt": 20, "identity": 52, "generation": 87, "commitment": 88, "seed": 124, "tag": 171}.items():
     case(f"flipped-{name}", "unlock", flip(KEYRING, byte), secret=SECRET)
+lie = slot(4, 0, (0, 0, 0), SECRET, commitment=rand("another commitment"))
+case("good-tag-under-wrong-commitment", "unlock", lie, secret=SECRET)
 case("relabelled-type", "unlock", KEYRING[:5] + b"\x03" + KEYRING[6:], secret=SECRET)
 case("identity-of-another-slot", "unlock", KEYRING[:52] + rand("other identity") + KEYRING[84:], secret=SECRET)
 
