@@ -79,6 +79,9 @@ class FrameDecoder(Generic[Message]):
             complete, so a message with a payload it may not have is refused before that payload is read.
         max_header_bytes: largest header accepted.
         max_payload_bytes: largest payload accepted for any message.
+
+    Attributes:
+        frames: how many frames have been completed.
     """
 
     def __init__(
@@ -97,6 +100,12 @@ class FrameDecoder(Generic[Message]):
         self._payload_bytes = 0
         self._message: Message | None = None
         self._payload = Payload()
+        self.frames = 0
+
+    @property
+    def payload_received_bytes(self) -> int:
+        """Bytes held of a payload that is not complete yet."""
+        return len(self._payload)
 
     @property
     def mid_frame(self) -> bool:
@@ -161,4 +170,5 @@ class FrameDecoder(Generic[Message]):
     def _finish(self) -> None:
         assert self._message is not None
         self._frames.append((self._message, self._payload))
+        self.frames += 1
         self._message, self._payload, self._header_bytes, self._payload_bytes = None, Payload(), None, 0

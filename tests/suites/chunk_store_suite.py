@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from sovereign_node.chunkstore import (
     ChunkStore,
     ContentMismatchError,

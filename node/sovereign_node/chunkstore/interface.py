@@ -17,8 +17,8 @@ from sovereign_protocols.framing import Payload
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEADS_PER_CONTRACT: Final = 4_096
-MAX_RECOVERY_BYTES: Final = 1_048_576
-MAX_RECOVERY_PER_CONTRACT: Final = 16
+MAX_RECOVERY_BYTES: Final = 4 * 1024**2
+MAX_RECOVERY_PER_CONTRACT: Final = 4
 MAX_RECOVERY_PER_LOCATOR: Final = 8
 
 Sealed = bytes | bytearray | memoryview | Payload
@@ -77,7 +77,7 @@ class RecoveryRecord:
         locator: 32 bytes.
         revision: grows with every replacement.
         announce_key: key under which the provider announces itself in the DHT, at most 64 bytes.
-        sealed: at most 1 MiB.
+        sealed: at most 4 MiB.
     """
 
     contract_id: bytes

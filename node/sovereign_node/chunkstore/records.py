@@ -38,7 +38,7 @@ def check_recovery(record: RecoveryRecord) -> None:
         ValueError: it is not within its limits.
     """
     if not 0 < len(record.sealed) <= MAX_RECOVERY_BYTES or len(record.announce_key) > MAX_ANNOUNCE_KEY_BYTES:
-        raise ValueError("a recovery record has at most 1 MiB and an announce key of at most 64 bytes")
+        raise ValueError("a recovery record has at most 4 MiB and an announce key of at most 64 bytes")
 
 
 def check_previous_head(stored: bytes | None, head: bytes, previous_hash: bytes | None) -> bool:

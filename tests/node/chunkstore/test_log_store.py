@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from chunk_store_suite import CONTRACT, OTHER, ChunkStoreContract, chunk
+
 from sovereign_node.chunkstore import (
     ChunkStore,
     LogChunkStore,

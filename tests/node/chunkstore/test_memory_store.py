@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from chunk_store_suite import CONTRACT, ChunkStoreContract, chunk
+
 from sovereign_node.chunkstore import ChunkStore, MemoryChunkStore
 
 

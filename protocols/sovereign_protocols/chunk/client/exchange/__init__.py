@@ -1,0 +1,1 @@
+"""Requests under way on one stream, and the tasks that carry them."""

@@ -1,0 +1,97 @@
+"""Moves bytes between a stream and one end of the chunk protocol; the shells of both ends stand on this."""
+
+from typing import Final
+
+import trio
+
+from sovereign_protocols.chunk import limits
+from sovereign_protocols.chunk.endpoint import Endpoint
+from sovereign_protocols.errors import ConnectionLostError, ErrorCode, RemoteProtocolError
+
+RECEIVE_BYTES: Final = 256 * 1024
+
+
+class Wire:
+    """A stream with the core that speaks on it.
+
+    Args:
+        stream: to the peer; owned by the caller.
+        core: the state machine of this end.
+    """
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream, core: Endpoint) -> None:
+        self._stream = stream
+        self._core = core
+        self._something_to_send = trio.Event()
+        self._sent = trio.Event()
+        self._is_sending = False
+
+    def flush_soon(self) -> None:
+        """Wake the writer, after something was queued in the core."""
+        self._something_to_send.set()
+
+    async def wait_outgoing_below(self, size_bytes: int) -> None:
+        """Wait until at most `size_bytes` are queued."""
+        while self._core.outgoing_bytes > size_bytes:
+            self._sent = trio.Event()
+            await self._sent.wait()
+
+    async def receive(self) -> None:
+        """Feed the core with what comes next.
+
+        Raises:
+            ConnectionLostError: the stream ended.
+            RemoteProtocolError: the peer was too slow, or broke the protocol.
+        """
+        while True:
+            # The core's deadline can come nearer while we wait, when the last request is answered.
+            patience = min(self._core.deadline, trio.current_time() + limits.IDLE_TIMEOUT_S)
+            with trio.move_on_at(patience) as scope:
+                try:
+                    data = await self._stream.receive_some(RECEIVE_BYTES)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    raise ConnectionLostError("the stream broke") from error
+            if not scope.cancelled_caught:
+                break
+            if trio.current_time() >= self._core.deadline:
+                raise RemoteProtocolError(ErrorCode.TIMEOUT, "the peer is too slow")
+        if not data:
+            raise ConnectionLostError("the stream ended")
+        self._core.receive_data(bytes(data), trio.current_time())
+
+    async def flush(self) -> None:
+        """Send all that is queued.
+
+        Raises:
+            ConnectionLostError: the stream broke.
+            RemoteProtocolError: the peer takes it too slowly.
+        """
+        for piece in self._core.data_to_send():
+            allowed_s = limits.FRAME_GRACE_S + len(piece) / limits.MIN_RATE_BYTES_PER_S
+            with trio.move_on_after(allowed_s) as scope:
+                self._is_sending = True
+                try:
+                    await self._stream.send_all(piece)
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    raise ConnectionLostError("the stream broke") from error
+                self._is_sending = False
+            if scope.cancelled_caught:
+                raise RemoteProtocolError(ErrorCode.TIMEOUT, "the peer reads too slowly")
+            self._sent.set()
+
+    async def write(self) -> None:
+        """Send what is queued, again and again, until cancelled or the stream breaks."""
+        while True:
+            await self._something_to_send.wait()
+            self._something_to_send = trio.Event()
+            await self.flush()
+
+    async def say_last_words(self) -> None:
+        """Try for two seconds to send what is queued; pointless after a frame that was cut off."""
+        if not self._is_sending:
+            with trio.move_on_after(2) as scope:
+                scope.shield = True
+                try:
+                    await self.flush()
+                except (ConnectionLostError, RemoteProtocolError):
+                    return
