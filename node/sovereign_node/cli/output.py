@@ -112,16 +112,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
     """Return a table without frames.
 
     Args:
-        columns: headings; one that starts with ``>`` is right-aligned.
+        columns: headings; one that starts with ``>`` is right-aligned, and one that starts with ``!`` holds ids,
+            which are never shortened, because people copy them.
         rows: cells, as many as there are columns.
     """
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in columns:
-        grid.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
-    for row in rows:
-        grid.add_row(*map(_draw, row))
+    drawn = [[_draw(cell) for cell in row] for row in rows]
+    for place, heading in enumerate(columns):
+        name = heading.lstrip(">!")
+        ids = [row[place].cell_len for row in drawn] if heading.startswith("!") else []
+        grid.add_column(
+            name,
+            justify="right" if heading.startswith(">") else "left",
+            min_width=max(ids, default=None),
+            overflow="fold",
+        )
+    for cells in drawn:
+        grid.add_row(*cells)
     return grid
 
 

@@ -107,7 +107,13 @@ class ProgressState:
     def amounts(self) -> str:
         """Return bytes, files, rate and time left, as far as known."""
         done, total = self.number("bytes_done"), self.number("bytes_total")
-        texts = [f"{format_size(done)} of {format_size(total)}" if total else format_size(done)]
+        texts = (
+            [f"{format_size(done)} of {format_size(total)}" if total else format_size(done)]
+            if done or total
+            else []
+        )
+        if self.number("chunks_done"):
+            texts.append(format_count(self.number("chunks_done"), "chunk"))
         files, all_files = self.number("files_done"), self.number("files_total")
         if files or all_files:
             texts.append(
@@ -163,8 +169,8 @@ class PlainDisplay:
         if phase == self._last_phase and now - self._last_line_at < PLAIN_INTERVAL_S:
             return
         self._last_phase, self._last_line_at = phase, now
-        texts = [f"{phase}: {self._state.amounts()}", self._state.savings()]
-        write_message(", ".join(text for text in texts if text))
+        details = ", ".join(text for text in (self._state.amounts(), self._state.savings()) if text)
+        write_message(f"{phase}: {details}" if details else phase)
 
     def message(self, text: str) -> None:
         """Write a line."""

@@ -145,6 +145,7 @@ PROVIDER = {
     "free_bytes": 45_000_000_000,
     "contracts": [OPENED],
     "replicas": 2,
+    "quarantined": 1,
     "vibe_per_month_micro": 10_000_000,
     "offer": {"price_micro_vibe_per_gb_month": 2_000_000, "price_micro_vibe_per_gb_transfer": 500_000},
 }
@@ -197,8 +198,8 @@ CASES: list[tuple[list[str], str, dict[str, Any], Any, list[str]]] = [
         ],
     ),
     (["offers"], "offers", {}, [OFFER], ["big disk", "45.5 GB", "2 VIBE ($0.02)", "0.5 VIBE ($0.005)"]),
-    (["offers", "--max-age", "30s"], "offers", {"max_age_s": 30}, [], ["No offers yet"]),
-    (["offers"], "offers", {}, [{**OFFER, "own": True}], ["free, your own device"]),
+    (["offers"], "offers", {}, [], ["No offers yet"]),
+    (["offers"], "offers", {}, [{**OFFER, "own": True}], ["free, yours"]),
     (
         ["contract", "open", "big", "--capacity", "5GB", "--months", "3"],
         "contract_open",

@@ -78,7 +78,7 @@ def _list(contracts: list[dict[str, Any]]) -> Iterator[Any]:
         yield "No contracts yet. See prices with: sovereign offers"
         return
     yield table(
-        ["CONTRACT", "YOU ARE", "WITH", ">STORED", ">OF", "STATE", "UNTIL"],
+        ["!CONTRACT", "YOU ARE", "WITH", ">STORED", ">OF", "STATE", "UNTIL"],
         (_row(contract) for contract in contracts),
     )
 

@@ -37,7 +37,7 @@ def revoke(
 
 
 def _list(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
-    yield table(["DEVICE", "NAME", "TYPE", "ROLES", "STATE", "LAST SEEN"], (_row(item, now) for item in found))
+    yield table(["!DEVICE", "NAME", "TYPE", "ROLES", "STATE", "LAST SEEN"], (_row(item, now) for item in found))
 
 
 def _row(item: dict[str, Any], now: int) -> list[Cell]:

@@ -96,7 +96,7 @@ def _view(joined: dict[str, Any], session: Session) -> Iterator[Any]:
     yield styled("Welcome back: this device belongs to your identity again", "bold green")
     yield facts([("identity", joined["identity"]), ("peer id", joined["peer_id"]), ("data", joined["data_dir"])])
     yield ""
-    yield table(["PROJECT", "ID"], [(item["name"], item["id"]) for item in joined["projects"]])
+    yield table(["PROJECT", "!ID"], [(item["name"], item["id"]) for item in joined["projects"]])
     providers = ", ".join(item["name"] or item["peer_id"] for item in joined["providers"])
     yield f"Found at: {escape(providers) or 'no provider yet'}"
     yield f"Start the node with: {escape(command_for(session.data_dir, 'up'))}"

@@ -2,29 +2,19 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from sovereign_node.cli.application import app
 from sovereign_node.cli.output import Cell, short_id, table
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import format_duration, format_price, format_size, parse_duration
+from sovereign_node.units import format_duration, format_price, format_size
 
 
 @command(app, "offers")
-def offers(
-    session: Session,
-    max_age: Annotated[
-        int | None,
-        typer.Option(
-            "--max-age", metavar="TIME", parser=parse_duration, help="Ask again if older, e.g. 30s or 5min."
-        ),
-    ] = None,
-) -> None:
+def offers(session: Session) -> None:
     """Find providers through the network and show their prices."""
     now = int(time.time())
-    session.show(session.call("offers", max_age_s=max_age), lambda found: view(found, now))
+    session.show(session.call("offers"), lambda found: view(found, now))
 
 
 def view(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
@@ -34,7 +24,7 @@ def view(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
         return
     ordered = sorted(found, key=lambda offer: (offer["price_micro_vibe_per_gb_month"], offer["name"]))
     yield table(
-        ["PROVIDER", "NAME", ">FREE", ">OF", "PER GB AND MONTH", "PER GB MOVED", "VALID"],
+        ["!PROVIDER", "NAME", ">FREE", ">OF", "PER GB-MONTH", "PER GB MOVED", "VALID"],
         (_row(offer, now) for offer in ordered),
     )
     yield ""
@@ -45,7 +35,7 @@ def _row(offer: dict[str, Any], now: int) -> list[Cell]:
     expires_at = offer.get("expires_at")
     left = f"{format_duration(expires_at - now)}" if expires_at else "-"
     transfer = offer.get("price_micro_vibe_per_gb_transfer")
-    own: Cell = ("free, your own device", "green")
+    own: Cell = ("free, yours", "green")
     return [
         short_id(offer["peer_id"]),
         offer["name"],

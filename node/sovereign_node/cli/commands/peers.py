@@ -34,7 +34,7 @@ def _list(found: list[dict[str, Any]]) -> Iterator[Any]:
         yield "No peer is connected. Find out why with: sovereign doctor"
         return
     yield table(
-        ["PEER", "NAME", "PATH", ">RTT", "CONNECTED", ">RECEIVED", ">SENT", "ADDRESS"],
+        ["!PEER", "NAME", "PATH", ">RTT", "CONNECTED", ">RECEIVED", ">SENT", "ADDRESS"],
         (_row(peer) for peer in found),
     )
 

@@ -53,6 +53,6 @@ def _list(found: list[dict[str, Any]]) -> Iterator[Any]:
         yield "Nothing is protected yet. Begin with: sovereign protect PATH"
         return
     yield table(
-        ["PROJECT", "ID", "SOURCES"],
+        ["PROJECT", "!ID", "SOURCES"],
         ([item["name"], short_id(item["id"]), list(item.get("sources") or ())] for item in found),
     )

@@ -88,6 +88,8 @@ def _facts(state: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
     yield "free", format_size(state["free_bytes"])
     yield "contracts", f"{count_of(state.get('contracts')):,}"
     yield "earns", f"{format_price(state.get('vibe_per_month_micro') or 0)} per month"
+    if state.get("quarantined"):
+        yield "damaged", (f"{format_count(state['quarantined'], 'chunk')} in quarantine", "bold red")
     terms = state.get("offer") or {}
     for label, key in (
         ("price per GB and month", "price_micro_vibe_per_gb_month"),
@@ -98,7 +100,9 @@ def _facts(state: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
 
 
 def _exported(answer: dict[str, Any]) -> Iterator[Any]:
-    amount = f"{format_count(answer['chunks'], 'chunk')}, {format_size(answer['bytes'])}"
+    amount = format_count(answer["chunks"], "chunk")
+    if "bytes" in answer:
+        amount += f", {format_size(answer['bytes'])}"
     yield styled(f"{amount} written to {answer['to']}", "bold green")
     yield "Each file is named by the SHA-256 of its bytes: sha256sum FILE prints the name again."
 

@@ -81,7 +81,7 @@ def _forgotten(answer: dict[str, Any]) -> Iterator[Any]:
         *((item, (verb, "yellow")) for item in answer["remove"]),
     ]
     rows = ([short_id(item["id"]), format_time(item["time"]), why] for item, why in whys)
-    yield table(["SNAPSHOT", "TIME", "WHY"], rows)
+    yield table(["!SNAPSHOT", "TIME", "WHY"], rows)
     yield f"{format_count(len(answer['remove']), 'snapshot')} {verb}, {len(answer['keep']):,} kept"
     if answer["remove"] and not answer["dry_run"]:
         yield "Free the space with: sovereign gc"

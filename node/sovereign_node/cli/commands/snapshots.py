@@ -42,7 +42,7 @@ def _list(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
         yield "No snapshots yet. Make one with: sovereign backup"
         return
     yield table(
-        ["SNAPSHOT", "PROJECT", "TIME", "AGE", ">FILES", ">SIZE", "DEVICE"], (_row(item, now) for item in found)
+        ["!SNAPSHOT", "PROJECT", "TIME", "AGE", ">FILES", ">SIZE", "DEVICE"], (_row(item, now) for item in found)
     )
 
 

@@ -24,7 +24,7 @@ def view(state: dict[str, Any], now: int) -> Iterator[Any]:
     yield ""
     projects = state["projects"]
     if projects:
-        yield table(["PROJECT", "ID", "SOURCES", "LAST BACKUP", "COPIES AT", "PENDING"], _projects(projects, now))
+        yield table(["PROJECT", "!ID", "SOURCES", "LAST BACKUP", "COPIES AT", "PENDING"], _projects(projects, now))
     elif set(state["roles"]) != {"provider"}:
         yield "Nothing is protected yet. Begin with: sovereign protect PATH"
     if state.get("kit_confirmed") is False:
