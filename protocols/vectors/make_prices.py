@@ -1,4 +1,4 @@
-"""Writes prices.json from the rules of protocols/specs/prices.md, with rational numbers instead of the code under test."""
+"""Writes prices.json from the rules of the specification, with rational numbers instead of the code under test."""
 
 import json
 from fractions import Fraction

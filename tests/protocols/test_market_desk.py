@@ -183,6 +183,12 @@ def test_a_revision_needs_both_signatures(world: World) -> None:
     assert repeated == answer
 
 
+def test_the_first_terms_cannot_come_back_after_a_revision(world: World) -> None:
+    agreement = opened(world)
+    amend(world, agreement, capacity_bytes=10 * GB)
+    assert refusal(propose(world)) == ("revision", {"revision": 1})
+
+
 def test_another_device_of_the_customer_may_revise(world: World) -> None:
     agreement = opened(world)
     laptop = CUSTOMER_LAPTOP.device_key.public
