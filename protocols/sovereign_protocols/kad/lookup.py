@@ -134,6 +134,7 @@ class Lookup:
 
     def next_timer(self) -> float | None:
         """Return when ``handle_timer`` has something to do (caller's clock), or None."""
+        # The same sums as in the comparisons: a difference may round to just below the limit for ever.
         moments = [
             item.asked_at + (self._limits.hedge_s if item.status is Status.ASKED else self._limits.patience_s)
             for item in self._candidates.values()
@@ -149,7 +150,7 @@ class Lookup:
         """
         self._now = max(self._now, now)
         for item in self._candidates.values():
-            if item.status is Status.ASKED and self._now - item.asked_at >= self._limits.hedge_s:
+            if item.status is Status.ASKED and item.asked_at + self._limits.hedge_s <= self._now:
                 item.status = Status.SLOW
 
     def answered(self, count: int) -> list[Contact]:
@@ -182,7 +183,7 @@ class Lookup:
         return [
             item.contact
             for item in self._candidates.values()
-            if item.status in (Status.ASKED, Status.SLOW) and now - item.asked_at >= age_s
+            if item.status in (Status.ASKED, Status.SLOW) and item.asked_at + age_s <= now
         ]
 
     def _add(self, contacts: Iterable[Contact]) -> None:
@@ -213,7 +214,7 @@ class Lookup:
         return [item for item in self._nearest_open() if item.status is Status.NEW]
 
     def _is_out(self, item: _Candidate) -> bool:
-        given_up = item.status is Status.SLOW and self._now - item.asked_at >= self._limits.patience_s
+        given_up = item.status is Status.SLOW and item.asked_at + self._limits.patience_s <= self._now
         return item.status is Status.FAILED or given_up
 
     @staticmethod

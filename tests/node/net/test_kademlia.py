@@ -1,15 +1,21 @@
 """The DHT on simulated networks: all times are simulated, so nothing here waits."""
 
 import hashlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
 from sovereign_devnet.memory_network import Health, MemoryHub, MemoryNetwork, open_hub
+from sovereign_node.net.kad.addresses import addresses_to_wire
 from sovereign_node.net.kademlia import Kademlia, KademliaSettings
+from sovereign_node.net.streams import PeerStream
+from sovereign_protocols.kad import PROTOCOL_ID, shell
 from sovereign_protocols.kad.errors import InvalidRecordError
+from sovereign_protocols.kad.keys import peer_id_bytes, record_wire_key
+from sovereign_protocols.kad.messages import Contact, Message, MessageType, Record, encode_frame
 
 START = 1_800_000_000
 
@@ -72,9 +78,9 @@ class Net:
 
     def spoil(self, health: Health, share: float, spare: int = 1) -> None:
         """Let every n-th node fail, but not the first ``spare``."""
-        doomed = self.nodes[spare:]
-        for index in range(int(len(self.nodes) * share)):
-            doomed[(index * 7) % len(doomed)][0].health = health
+        doomed = random.Random(len(self.nodes)).sample(self.nodes[spare:], int(len(self.nodes) * share))
+        for network, _ in doomed:
+            network.health = health
 
     def living(self) -> list[Kademlia]:
         return [kademlia for network, kademlia in self.nodes if network.health is Health.ALIVE]
@@ -133,3 +139,313 @@ async def test_survives_when_a_third_fails(autojump_clock, health, count):
                 await kademlia.find_providers(key)
                 durations += [middle - started, trio.current_time() - middle]
         assert max(durations) <= 2.0
+
+
+async def test_records_of_wrong_key_or_age_are_neither_stored_nor_returned(autojump_clock):
+    key = key_of("x")
+    bad = {
+        "key": value_of(key_of("y"), 9),
+        "expired": value_of(key, 9, START),
+        "size": value_of(key, 9) + b" " * 5120,
+    }
+    async with simulation() as net:
+        await net.grow(4)
+        hostile = net.hub.add_node()
+        victim, kademlia = net.nodes[1]
+        await hostile.connect(victim.peer_id, victim.addresses())
+        for value in bad.values():
+            with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+                await ask(hostile, victim, put_message(key, value))
+            with pytest.raises(InvalidRecordError):
+                await kademlia.put(key, value)
+        foreign = Message(MessageType.PUT_VALUE, b"/pk/x", Record(b"/pk/x", value_of(key, 1)))
+        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+            await ask(hostile, victim, foreign)
+        assert kademlia.statistics()["records"] == 0
+        assert kademlia.statistics()["requests_refused"] == len(bad) + 1
+
+        # A node that answers with such values convinces nobody.
+        async def lie(stream: PeerStream) -> None:
+            await stream.receive_some()
+            record = Record(record_wire_key(key), bad["key"])
+            await stream.send_all(encode_frame(Message(MessageType.GET_VALUE, record_wire_key(key), record)))
+
+        victim.set_handler(PROTOCOL_ID, lie)
+        assert await net.nodes[2][1].get(key) is None
+
+
+async def test_an_older_record_does_not_replace_a_newer_one_anywhere(autojump_clock):
+    key = key_of("x")
+    async with simulation() as net:
+        await net.grow(8)
+        await net.nodes[1][1].put(key, value_of(key, 2))
+        with pytest.raises(InvalidRecordError):
+            await net.nodes[2][1].put(key, value_of(key, 1))
+        outsider = await net.add(server=False)
+        assert await outsider.put(key, value_of(key, 1)) == 0
+        for _, kademlia in net.nodes:
+            assert await kademlia.get(key) == value_of(key, 2)
+
+
+async def test_a_read_asks_the_network_even_when_an_old_copy_is_here(autojump_clock):
+    key = key_of("x")
+    async with simulation() as net:
+        await net.grow(8)
+        stale, kademlia = net.nodes[3]
+        await net.nodes[1][1].put(key, value_of(key, 1))
+        stale.health = Health.DEAD
+        assert await net.nodes[1][1].put(key, value_of(key, 2)) == 6
+        stale.health = Health.ALIVE
+        assert await kademlia.get(key) == value_of(key, 2)
+
+
+async def test_values_and_announcements_outlive_days_by_repetition(autojump_clock):
+    key, rendezvous = key_of("x"), key_of("r")
+    settings = KademliaSettings(refresh_s=7200, check_s=7200, tick_s=600)
+    sequence = [0]
+
+    def make_value() -> bytes:
+        sequence[0] += 1
+        return value_of(key, sequence[0], wall() + 86400)
+
+    async with simulation() as net:
+        await net.grow(8, settings)
+        author = net.nodes[2][1]
+        assert await author.publish(key, make_value) == 7
+        assert await author.provide(rendezvous) == 7
+        await net.nodes[3][1].put(key_of("once"), value_of(key_of("once"), 1, START + 10**6))
+        for _ in range(3):
+            await trio.sleep(20 * 3600)
+            found = await net.nodes[6][1].get(key)
+            assert found == value_of(key, sequence[0], int(found.split(b"|")[2]))
+            assert [peer.peer_id for peer in await net.nodes[6][1].find_providers(rendezvous)] == [
+                net.nodes[2][0].peer_id
+            ]
+        assert sequence[0] >= 10
+        assert await net.nodes[5][1].get(key_of("once")) is None
+        author.stop_publishing(key)
+        author.stop_providing(rendezvous)
+        await trio.sleep(25 * 3600)
+        assert await net.nodes[6][1].get(key) is None
+        assert await net.nodes[6][1].find_providers(rendezvous) == []
+
+
+async def test_a_publisher_that_starts_alone_is_found_later(autojump_clock):
+    key = key_of("r")
+    async with simulation() as net:
+        first = await net.add()
+        assert await first.provide(key) == 0
+        await net.grow(12)
+        await trio.sleep(60)
+        net.nodes[0][0].health = Health.DEAD
+        for _, kademlia in net.nodes[1:]:
+            found = await kademlia.find_providers(key)
+            assert [peer.peer_id for peer in found] == [net.nodes[0][0].peer_id]
+
+
+async def test_a_maker_of_bad_values_does_not_stop_the_rest(autojump_clock):
+    key = key_of("x")
+    settings = KademliaSettings(republish_s=100)
+    calls = [0]
+
+    def make_value() -> bytes:
+        calls[0] += 1
+        return value_of(key, 5 if calls[0] != 2 else 1)
+
+    async with simulation() as net:
+        await net.grow(3, settings)
+        await net.nodes[1][1].publish(key, make_value)
+        await trio.sleep(1000)
+        assert calls[0] > 5
+        assert await net.nodes[2][1].get(key) == value_of(key, 5)
+
+
+async def test_dead_and_hung_contacts_leave_the_table(autojump_clock):
+    async with simulation() as net:
+        await net.grow(16)
+        net.spoil(Health.HUNG, 0.2)
+        net.spoil(Health.DEAD, 0.2)
+        gone = {network.peer_id for network, _ in net.nodes if network.health is not Health.ALIVE}
+        await trio.sleep(3600)
+        for kademlia in net.living():
+            assert not gone & {peer.peer_id for peer in kademlia.contacts()}
+
+
+async def test_a_node_that_comes_back_is_found_again(autojump_clock):
+    async with simulation() as net:
+        await net.grow(8)
+        lost, kademlia = net.nodes[4]
+        lost.health = Health.DEAD
+        await trio.sleep(3600)
+        assert await net.nodes[2][1].find_peer(lost.peer_id) == []
+        lost.health = Health.ALIVE
+        await trio.sleep(1200)
+        assert await net.nodes[2][1].find_peer(lost.peer_id) == lost.addresses()
+        assert len(kademlia.contacts()) == 7
+
+
+async def test_clients_ask_but_are_not_contacts(autojump_clock):
+    key = key_of("x")
+    async with simulation() as net:
+        await net.grow(6)
+        client = await net.add(server=False)
+        assert await client.put(key, value_of(key, 1)) == 6
+        assert await client.get(key) == value_of(key, 1)
+        assert await client.provide(key) == 6
+        assert client.statistics()["records"] == client.statistics()["provider_keys"] == 0
+        await trio.sleep(60)
+        client_id = net.nodes[-1][0].peer_id
+        for _, kademlia in net.nodes[:-1]:
+            assert client_id not in {peer.peer_id for peer in kademlia.contacts()}
+            assert [peer.peer_id for peer in await kademlia.find_providers(key)] == [client_id]
+
+
+async def test_a_lie_about_addresses_does_not_enter_the_table(autojump_clock):
+    async with simulation() as net:
+        await net.grow(4)
+        victim = net.nodes[2][0]
+        wrong = Contact(peer_id_bytes(victim.peer_id), addresses_to_wire(["/ip4/127.9.9.9/tcp/9"]))
+
+        async def lie(stream: PeerStream) -> None:
+            await stream.receive_some()
+            await stream.send_all(encode_frame(Message(MessageType.FIND_NODE, closer_peers=(wrong,))))
+
+        liar = net.hub.add_node()
+        liar.set_handler(PROTOCOL_ID, lie)
+        newcomer = await net.add()
+        assert await newcomer.bootstrap(liar.addresses()) >= 1
+        await newcomer.find_peer(victim.peer_id)
+        await trio.sleep(60)
+        known = {peer.peer_id: list(peer.addresses) for peer in newcomer.contacts()}
+        assert known[victim.peer_id] == victim.addresses()
+
+
+async def test_a_flood_of_invented_peers_fills_nothing(autojump_clock):
+    async with simulation() as net:
+        await net.grow(4)
+        made = [net.hub.add_node() for _ in range(200)]
+        for node in made:
+            node.health = Health.DEAD
+
+        def invent(request: Message) -> Message:
+            chosen = random.Random(len(request.key)).sample(made, 20)
+            peers = tuple(
+                Contact(peer_id_bytes(node.peer_id), addresses_to_wire(node.addresses())) for node in chosen
+            )
+            return Message(request.type, request.key, closer_peers=peers, provider_peers=peers)
+
+        liar = net.hub.add_node()
+        liar.set_handler(PROTOCOL_ID, serving(invent))
+        kademlia = await net.add()
+        await kademlia.bootstrap(liar.addresses())
+        started = trio.current_time()
+        await kademlia.get(key_of("x"))
+        assert trio.current_time() - started < 2
+        assert len(await kademlia.find_providers(key_of("x"), limit=100)) <= 64
+        await trio.sleep(600)
+        invented = {node.peer_id for node in made}
+        assert not invented & {peer.peer_id for peer in kademlia.contacts()}
+        assert len(kademlia.contacts()) == 5
+
+
+async def test_idle_streams_do_not_switch_a_server_off(autojump_clock):
+    async with simulation() as net:
+        await net.grow(3)
+        victim, kademlia = net.nodes[0]
+        hostile, honest = net.hub.add_node(), net.hub.add_node()
+        await hostile.connect(victim.peer_id, victim.addresses())
+        await honest.connect(victim.peer_id, victim.addresses())
+        held = [await hostile.open_stream(victim.peer_id, PROTOCOL_ID) for _ in range(300)]
+        await trio.sleep(1)
+        assert await ask(honest, victim, Message(MessageType.PING)) == Message(MessageType.PING)
+        assert kademlia.statistics()["requests_refused"] == 300 - kademlia.settings.streams_per_peer
+        await trio.sleep(kademlia.settings.idle_timeout_s)
+        assert await ask(hostile, victim, Message(MessageType.PING)) == Message(MessageType.PING)
+        assert len(held) == 300
+
+
+async def test_garbage_resets_its_stream_only(autojump_clock):
+    async with simulation() as net:
+        await net.grow(2)
+        victim, _ = net.nodes[0]
+        hostile = net.hub.add_node()
+        await hostile.connect(victim.peer_id, victim.addresses())
+        for garbage in (b"\xff" * 10, b"\x05hello", encode_frame(Message(MessageType.FIND_NODE))):
+            stream = await hostile.open_stream(victim.peer_id, PROTOCOL_ID)
+            await stream.send_all(garbage)
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        assert await ask(hostile, victim, Message(MessageType.PING)) == Message(MessageType.PING)
+
+
+async def test_the_table_survives_a_restart(autojump_clock):
+    async with simulation() as net:
+        await net.grow(10)
+        saved = net.nodes[9][1].snapshot()
+        network = net.hub.add_node()
+        kademlia = Kademlia(network, validator=NumberValidator(), clock=wall)
+        await net.nursery.start(lambda task_status: kademlia.run(task_status=task_status))
+        assert await kademlia.restore(saved) >= 8
+        assert network.peer_id in {peer.peer_id for peer in net.nodes[4][1].contacts()} or await net.nodes[4][
+            1
+        ].find_peer(network.peer_id)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {"version": 2, "contacts": []},
+        {"version": 1, "contacts": {}},
+        {"version": 1, "contacts": [1, {}, {"peer_id": "x", "addresses": []}, {"peer_id": 5, "addresses": []}]},
+        {"version": 1, "contacts": [{"peer_id": "12D3KooW", "addresses": "x"}]},
+    ],
+)
+async def test_a_damaged_table_is_an_empty_one(autojump_clock, data):
+    async with simulation() as net:
+        kademlia = await net.add()
+        assert await kademlia.restore(data) == 0
+
+
+async def test_bootstrap_addresses_are_tried_again_until_someone_answers(autojump_clock):
+    async with simulation() as net:
+        first = await net.add()
+        net.nodes[0][0].health = Health.DEAD
+        second = await net.add()
+        assert second.statistics()["contacts"] == 0
+        assert await second.bootstrap(["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1/p2p/nobody"]) == 0
+        net.nodes[0][0].health = Health.ALIVE
+        await trio.sleep(60)
+        assert second.statistics()["contacts"] == first.statistics()["contacts"] == 1
+
+
+async def test_announcements_carry_new_addresses_soon(autojump_clock):
+    key = key_of("r")
+    async with simulation() as net:
+        await net.grow(6)
+        network, kademlia = net.nodes[2]
+        await kademlia.provide(key)
+        moved = "/ip4/127.0.0.200/tcp/4001"
+        net.hub.by_address[moved] = network
+        network.addresses = lambda: [f"{moved}/p2p/{network.peer_id}"]
+        kademlia.announce_soon()
+        await trio.sleep(30)
+        found = await net.nodes[5][1].find_providers(key)
+        assert found[0].addresses[0] == f"{moved}/p2p/{network.peer_id}"
+
+
+def put_message(key: bytes, value: bytes) -> Message:
+    return Message(MessageType.PUT_VALUE, record_wire_key(key), Record(record_wire_key(key), value))
+
+
+async def ask(asker: MemoryNetwork, other: MemoryNetwork, request: Message) -> Message | None:
+    stream = await asker.open_stream(other.peer_id, PROTOCOL_ID)
+    return await shell.ask(stream, request)
+
+
+def serving(answer: Callable[[Message], Message | None]) -> Callable[[PeerStream], object]:
+    async def handle(stream: PeerStream) -> None:
+        await shell.serve(stream, answer, idle_timeout_s=10, write_timeout_s=10)
+
+    return handle
