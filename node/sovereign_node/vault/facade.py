@@ -18,7 +18,10 @@ from sovereign_node.vault.backup import OnProgress
 from sovereign_node.vault.config import Source, VaultConfig
 from sovereign_node.vault.errors import VaultError
 from sovereign_node.vault.heads import SeenHeads
+from sovereign_node.vault.housekeeping import GcReport, run_forget, run_gc
 from sovereign_node.vault.index import LocalIndex
+from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
+from sovereign_node.vault.repair import RepairReport, run_repair_index
 from sovereign_node.vault.report import BackupReport
 from sovereign_node.vault.restore import RestoreReport, run_restore
 from sovereign_node.vault.run_backup import run_backup
@@ -26,6 +29,7 @@ from sovereign_node.vault.safe_fs import Existing
 from sovereign_node.vault.scan import display
 from sovereign_node.vault.session import Context, Session, open_session
 from sovereign_node.vault.target import ChunkTarget
+from sovereign_node.vault.verify import VerifyReport, run_verify
 from sovereign_node.vault.walk import find
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import SignedSnapshot
@@ -148,6 +152,69 @@ class Vault:
             chosen = _choose(await session.snapshots(), snapshot)
             parts = [split_path(path) for path in paths]
             return await run_restore(session, chosen, target, parts, existing, on_progress)
+
+    async def verify(
+        self,
+        *,
+        read_data: float = 0.0,
+        repair: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> VerifyReport:
+        """Check that every snapshot can be restored.
+
+        Args:
+            read_data: share of the chunks to read and check, from every target; 0 checks structure and presence.
+            repair: put good copies where bad or missing ones are; forget chunks without any good copy, so that the
+                next backup stores their content again.
+            on_progress: called a few times per second.
+        """
+        async with self._operation():
+            session = await open_session(self._context)
+            return await run_verify(session, read_data=read_data, repair=repair, on_progress=on_progress)
+
+    async def forget(
+        self, policy: ForgetPolicy | None = None, *, snapshots: Sequence[str] = (), dry_run: bool = False
+    ) -> ForgetPlan:
+        """Take snapshots off the list; :meth:`gc` then gives their space back.
+
+        Args:
+            policy: rules for what to keep.
+            snapshots: hex ids (or unique starts) of snapshots to forget, instead of rules.
+            dry_run: only say what would go.
+        """
+        async with self._operation():
+            session = await open_session(self._context)
+            live = await session.snapshots()
+            if snapshots:
+                chosen = {_choose(live, prefix).snapshot_id for prefix in snapshots}
+                kept = tuple((item, ("not named",)) for item in reversed(live) if item.snapshot_id not in chosen)
+                plan = ForgetPlan(kept, tuple(item for item in reversed(live) if item.snapshot_id in chosen))
+            else:
+                plan = plan_forget(live, policy or ForgetPolicy())
+            if not dry_run:
+                await run_forget(session, plan.forget)
+            return plan
+
+    async def gc(self, *, dry_run: bool = False) -> GcReport:
+        """Delete chunks that no snapshot needs, and repack those of which less than half is needed.
+
+        The providers keep what is deleted for their grace period.
+        """
+        async with self._operation():
+            return await run_gc(await open_session(self._context), dry_run=dry_run)
+
+    async def repair_index(self, *, read_chunks: bool = False, accept_rollback: bool = False) -> RepairReport:
+        """Throw the local index away and build it anew.
+
+        Args:
+            read_chunks: also read chunks that no index segment lists, and list the snapshots in them again if no
+                head lists any; needed when heads or segments are lost.
+            accept_rollback: take what the targets show although it is older than what was seen before.
+        """
+        async with self._operation():
+            await trio.to_thread.run_sync(self._context.index.clear)
+            session = await open_session(self._context, accept_rollback=accept_rollback)
+            return await run_repair_index(session, read_chunks=read_chunks)
 
     async def list_tree(self, snapshot: str = "", path: str | bytes = b"") -> list[Entry]:
         """Return the entries of a folder of a snapshot, or the one entry of a file.

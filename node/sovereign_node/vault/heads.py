@@ -87,12 +87,12 @@ class HeadsView:
 
     Args:
         newest: per writer.
-        current: per target name and writer, the hash of the head that the target holds.
+        current: per target name and device, the hash of the head that the target holds.
         failures: targets that did not answer.
     """
 
     newest: dict[Slot, OpenHead] = field(default_factory=dict)
-    current: dict[str, dict[Slot, bytes]] = field(default_factory=dict)
+    current: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
     failures: list[TargetError] = field(default_factory=list)
 
     @property
@@ -114,9 +114,9 @@ class HeadsView:
         """Whether a writer's own head still counts."""
         return any(item.head.slot == slot for item in self.effective)
 
-    def previous_at(self, target: str, slot: Slot) -> bytes:
-        """Hash of the head that a target holds of a writer."""
-        return self.current.get(target, {}).get(slot, NO_PREVIOUS)
+    def previous_at(self, target: str, device: bytes) -> bytes:
+        """Hash of the head that a target holds of a device."""
+        return self.current.get(target, {}).get(device, NO_PREVIOUS)
 
 
 class HeadReader:
@@ -180,7 +180,7 @@ class HeadReader:
                 head = self._parse(raw)
                 if head is None:
                     continue
-                held[head.slot] = head.hash
+                held[head.device] = head.hash
                 other = newest.get(head.slot)
                 if other and other.sequence == head.sequence and other.hash != head.hash:
                     raise ForkError(head.device, other.raw, head.raw)
@@ -188,9 +188,9 @@ class HeadReader:
                     newest[head.slot] = head
         if accept_rollback:
             self._seen.forget(self._sealer.locator)
-        self._compare_seen(newest)
         for head in newest.values():
             view.newest[head.slot] = OpenHead(head, open_payload(self._sealer, head))
+        self._compare_seen(newest, view)
 
     def _parse(self, raw: bytes) -> Head | None:
         try:
@@ -200,10 +200,17 @@ class HeadReader:
             return None
         return head if head.locator == self._sealer.locator and self._is_author(head.device) else None
 
-    def _compare_seen(self, newest: dict[Slot, Head]) -> None:
+    def _compare_seen(self, newest: dict[Slot, Head], view: HeadsView) -> None:
+        absorbed = {
+            (seen.device, seen.instance): seen.sequence
+            for item in view.newest.values()
+            for seen in item.payload.absorbed
+        }
         before = {(item.device, item.instance): item for item in self._seen.highest(self._sealer.locator)}
         for slot, item in before.items():
             head = newest.get(slot)
+            if head is None and absorbed.get(slot, 0) >= item.sequence:
+                continue
             if head is None or head.sequence < item.sequence:
                 raise RollbackError(*slot, item.sequence, head.sequence if head else 0)
             if head.sequence == item.sequence and head.hash != item.head_hash:

@@ -104,6 +104,13 @@ class LocalIndex:
             assert value is not None
             return bytes(value[:32])
 
+    def chunk_lines(self, number: int) -> ChunkLines:
+        """Return what a chunk holds, by its local number."""
+        with self._environment.begin(db=self._chunks) as transaction:
+            value = transaction.get(_NUMBER.pack(number))
+            assert value is not None
+            return _chunk_lines(value)
+
     def chunks(self, batch: int = 1024) -> Iterator[list[tuple[int, ChunkLines]]]:
         """Yield all chunks with their local numbers, in batches, in the order in which they became known."""
         start = 0
@@ -142,6 +149,14 @@ class LocalIndex:
             keys = [bytes(key) for key in cursor.iternext(values=False)]
             values = [transaction.get(key, db=self._chunks) for key in keys]
         return [_chunk_lines(value) for value in values if value is not None]
+
+    def make_pending(self, ids: Iterable[bytes]) -> None:
+        """Note that the segment of some chunks is going away, so that they need another one."""
+        with self._write_lock, self._environment.begin(write=True) as transaction:
+            for chunk_id in ids:
+                number = transaction.get(chunk_id, db=self._numbers)
+                if number is not None:
+                    transaction.put(number, b"", db=self._pending)
 
     def has_pending(self) -> bool:
         """Whether there are chunks that no head refers to yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sovereign_crypto import cbor
@@ -11,7 +11,7 @@ from sovereign_crypto.errors import CryptoError
 from sovereign_node.vault.files import replace_file
 from sovereign_node.vault.heads import HeadsView, OpenHead
 from sovereign_node.vault.index import LocalIndex
-from sovereign_protocols.vault.head import INSTANCE_BYTES, NO_PREVIOUS, HeadPayload, SegmentRef
+from sovereign_protocols.vault.head import INSTANCE_BYTES, MAX_ABSORBED, NO_PREVIOUS, HeadPayload, SegmentRef
 from sovereign_protocols.vault.index import ChunkLines, group_bytes
 
 # Segments of about one size that are kept side by side; one more, and they become one. Every line is written again
@@ -30,7 +30,7 @@ class Writer:
         instance: 8 bytes.
         sequence: of its newest head; 0 for none.
         head_hash: of its newest head.
-        payload: of its newest head; empty if another head has taken it over.
+        payload: what its heads list, those of earlier instances included; empty where another head has taken over.
     """
 
     instance: bytes
@@ -55,12 +55,36 @@ def load_writer(path: Path, device: bytes, view: HeadsView) -> Writer:
         instance = os.urandom(INSTANCE_BYTES)
         replace_file(path, cbor.encode({"v": 1, "device": device, "instance": instance}))
     newest: OpenHead | None = view.newest.get((device, instance))
+    own = [item for item in view.effective if item.head.device == device]
+    payload = take_over(HeadPayload(0), own, instance)
     if newest is None:
-        return Writer(instance, 0, NO_PREVIOUS, HeadPayload(0))
-    payload = newest.payload
-    if not view.is_effective((device, instance)):
-        payload = HeadPayload(payload.created_at, sweep=payload.sweep)
+        return Writer(instance, 0, NO_PREVIOUS, payload)
+    payload = replace(payload, sweep=max(payload.sweep, newest.payload.sweep))
     return Writer(instance, newest.head.sequence, newest.head.hash, payload)
+
+
+def take_over(payload: HeadPayload, heads: list[OpenHead], instance: bytes) -> HeadPayload:
+    """Add to a payload what other heads list, and name those of other chains as absorbed.
+
+    Args:
+        payload: what the next head would say.
+        heads: heads to take over, oldest first.
+        instance: of the chain that goes on; its own head needs no mention.
+    """
+    for item in heads:
+        other = item.payload
+        absorbed = dict.fromkeys((*payload.absorbed, *other.absorbed))
+        if item.head.instance != instance:
+            absorbed[item.seen] = None
+        payload = HeadPayload(
+            max(payload.created_at, other.created_at),
+            tuple(dict.fromkeys((*payload.snapshots, *other.snapshots))),
+            tuple(dict.fromkeys((*payload.catalogs, *other.catalogs))),
+            tuple(dict.fromkeys((*payload.segments, *other.segments))),
+            tuple(absorbed)[-MAX_ABSORBED:],
+            max(payload.sweep, other.sweep),
+        )
+    return payload
 
 
 def _read_instance(path: Path, device: bytes) -> bytes | None:

@@ -59,6 +59,7 @@ class Session:
         self.context = context
         self.view = view
         self.fetcher = Fetcher(context.targets, context.sealer)
+        self.published: list[ChunkTarget] = []
         self.blobs = BlobReader(context.index, self.fetcher, context.sealer.dedup_key)
 
     async def snapshots(self) -> list[SignedSnapshot]:
@@ -110,13 +111,17 @@ class Session:
 
         opened = await trio.to_thread.run_sync(build)
         failures: list[TargetError] = []
+        self.published = []
 
         async def put(target: ChunkTarget) -> None:
-            previous = self.view.previous_at(target.name, opened.head.slot)
+            previous = self.view.previous_at(target.name, opened.head.device)
             try:
                 await target.set_head(context.sealer.locator, opened.head.raw, previous)
             except TargetError as error:
                 failures.append(error)
+            else:
+                self.view.current.setdefault(target.name, {})[opened.head.device] = opened.head.hash
+                self.published.append(target)
 
         async with trio.open_nursery() as nursery:
             for target in context.targets:

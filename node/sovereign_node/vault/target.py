@@ -42,10 +42,10 @@ class ChunkTarget(Protocol):
         """Give chunks up; the target may keep them for a grace period."""
 
     async def heads(self, locator: bytes) -> list[bytes]:
-        """Return the newest head of every writer under ``locator``."""
+        """Return the newest head of every device under ``locator``."""
 
     async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
-        """Replace the writer's head if the target's current one hashes to ``previous_hash`` (zeros: none).
+        """Replace the device's head if the target's current one hashes to ``previous_hash`` (zeros: none).
 
         Raises:
             HeadConflictError: it does not.
@@ -63,7 +63,7 @@ class MemoryTarget:
     def __init__(self, name: str = "memory") -> None:
         self.name = name
         self.chunks: dict[bytes, bytes] = {}
-        self.stored_heads: dict[tuple[bytes, bytes, bytes], bytes] = {}
+        self.stored_heads: dict[tuple[bytes, bytes], bytes] = {}
 
     async def have(self, ids: Sequence[bytes]) -> list[bool]:
         """See :class:`ChunkTarget`."""
@@ -97,7 +97,7 @@ class MemoryTarget:
         """See :class:`ChunkTarget`."""
         await trio.lowlevel.checkpoint()
         parsed = parse_head(head)
-        key = (locator, *parsed.slot)
+        key = (locator, parsed.device)
         current = self.stored_heads.get(key)
         if previous_hash != (hashlib.sha256(current).digest() if current else NO_PREVIOUS):
             raise HeadConflictError(self.name)
@@ -158,7 +158,7 @@ class DirectoryTarget:
     async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
         """See :class:`ChunkTarget`."""
         parsed = parse_head(head)
-        path = self._heads / f"{locator.hex()}-{parsed.device.hex()}-{parsed.instance.hex()}"
+        path = self._heads / f"{locator.hex()}-{parsed.device.hex()}"
 
         def replace() -> None:
             current = _read_if_there(path)

@@ -65,6 +65,15 @@ class ProjectSealer:
             check_chunk_id(wanted, sealed)
         return self._open(Purpose.CHUNK, self._chunk_keys, self.project_id, sealed)
 
+    @staticmethod
+    def check_id(wanted: bytes, sealed: bytes) -> None:
+        """Compare the SHA-256 of sealed bytes with an id.
+
+        Raises:
+            IdMismatchError: they differ.
+        """
+        check_chunk_id(wanted, sealed)
+
     def open_segment(self, wanted: bytes, sealed: bytes) -> bytes:
         """Return the plaintext of a sealed index segment; errors as :meth:`open_chunk`."""
         check_chunk_id(wanted, sealed)
