@@ -1,7 +1,7 @@
 """What goes out, and in which order: control frames first, then streams in turn.
 
-A batch holds whole frames only and never more than the room it was given, so that a batch which fills its room
-fills the records of the encryption below without a small one at the end.
+A batch holds whole frames only. It is cut to the room it was given, so that bulk fills the records of the
+encryption below exactly; only the last few bytes of what a stream has to send may exceed it.
 """
 
 from collections import deque
@@ -15,6 +15,8 @@ from sovereign_protocols.yamux.stream import Part, Stream
 MAX_CONTROL_BYTES = 64 * 1024
 # Starting a bulk frame for less than this much room would only make frames and records more.
 _MIN_FRAME_ROOM_BYTES = 4096
+# The last bytes of a large send go with the batch before, rather than in one of their own.
+_TAIL_BYTES = 4096
 
 _DATA = int(FrameType.DATA)
 
@@ -54,7 +56,7 @@ class Outbox:
             self._round.append(stream)
 
     def next_batch(self, room_bytes: int, drained: Callable[[Stream], None]) -> list[Part]:
-        """Take whole frames of at most `room_bytes` in all.
+        """Take whole frames of `room_bytes` in all, and at most one tail more.
 
         Args:
             room_bytes: at least 4108.
@@ -78,12 +80,23 @@ class Outbox:
             size = min(stream.pending_bytes, stream.send_credit, self.max_frame_bytes, room_bytes - HEADER_BYTES)
             if not size:
                 continue
-            batch.append(HEADER.pack(VERSION, _DATA, 0, stream.stream_id, size))
-            batch += stream.take_pending(size)
-            stream.send_credit -= size
-            room_bytes -= size + HEADER_BYTES
+            room_bytes -= _append_frame(batch, stream, size)
+            if 0 < stream.pending_bytes <= min(_TAIL_BYTES, stream.send_credit):
+                room_bytes -= _append_frame(batch, stream, stream.pending_bytes)
             if stream.pending_bytes:
                 self.add_stream(stream)
             else:
                 drained(stream)
         return batch
+
+
+def _append_frame(batch: list[Part], stream: Stream, size: int) -> int:
+    """Move `size` bytes of a stream into the batch as one frame.
+
+    Returns:
+        Bytes of the whole frame.
+    """
+    batch.append(HEADER.pack(VERSION, _DATA, 0, stream.stream_id, size))
+    batch += stream.take_pending(size)
+    stream.send_credit -= size
+    return size + HEADER_BYTES

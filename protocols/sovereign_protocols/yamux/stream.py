@@ -55,8 +55,7 @@ SENDING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.R
 RECEIVING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.LOCAL_CLOSED})
 FINAL_STATES = frozenset({StreamState.CLOSED, StreamState.RESET})
 
-# Below this a piece is joined with its neighbours into one answer; above it, handing it out alone costs less
-# than the copy.
+# Neighbours below this are joined into one answer; above it, handing a piece out alone costs less than the copy.
 _JOIN_BELOW_BYTES = 16 * 1024
 
 
@@ -88,13 +87,19 @@ class ReceiveBuffer:
         if self._offset or len(head) > max_bytes:
             return self._take_part(max_bytes)
         self._pieces.popleft()
-        if len(head) < _JOIN_BELOW_BYTES and self._pieces:
-            joined = bytearray(head)
-            while self._pieces and len(joined) + len(self._pieces[0]) <= max_bytes:
-                joined += self._pieces.popleft()
-            head = bytes(joined)
+        if len(head) < _JOIN_BELOW_BYTES and self._pieces and len(self._pieces[0]) < _JOIN_BELOW_BYTES:
+            head = self._join_small(head, max_bytes)
         self.size_bytes -= len(head)
         return head
+
+    def _join_small(self, head: bytes, max_bytes: int) -> bytes:
+        joined = bytearray(head)
+        while self._pieces:
+            following = len(self._pieces[0])
+            if following >= _JOIN_BELOW_BYTES or len(joined) + following > max_bytes:
+                break
+            joined += self._pieces.popleft()
+        return bytes(joined)
 
     def _take_part(self, max_bytes: int) -> bytes:
         head = self._pieces[0]
