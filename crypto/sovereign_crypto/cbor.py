@@ -28,7 +28,9 @@ def _refuse_tag(*_arguments: object) -> NoReturn:
 
 # The library has built-in decoders that do work on hostile input before we can look at the result
 # (tag 35 compiles a regular expression), so each is replaced, and every other tag meets the hook.
-_TAG_REFUSALS: dict[Any, Any] = dict.fromkeys([*range(64), 100, 258, 260, 261, 1004, 43000, 55799], _refuse_tag)
+_TAG_REFUSALS: dict[Any, Any] = dict.fromkeys(
+    [*range(64), 100, 256, 258, 260, 261, 1004, 43000, 55799], _refuse_tag
+)
 
 
 def _check(value: object, depth: int) -> None:

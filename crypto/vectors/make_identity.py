@@ -139,18 +139,20 @@ again = (
     two_devices().root_rotate().add("add-device", {"certificate": certificate(signer=NEW_KEY, serial=2)}, NEW_KEY)
 )
 log_case("ok-device-after-root-rotate", "ok", again, active=[DEVICE], identity_key=NEW_KEY)
-changed = two_devices()
-NEW_KIT = rand("second recovery key")
-changed.add(
-    "recovery-change",
-    {
+
+
+def recovery_change(proof=None):
+    log = two_devices()
+    args = {
         "recovery_key": public_key(NEW_KIT),
         "recovery_encryption_key": x25519_public(rand("second recovery encryption")),
-        "proof": changed.proof(NEW_KIT),
-    },
-    RECOVERY_KEY,
-)
-log_case("ok-recovery-change", "ok", changed, active=[DEVICE, SECOND])
+        "proof": proof or log.proof(NEW_KIT),
+    }
+    return log.add("recovery-change", args, RECOVERY_KEY)
+
+
+NEW_KIT = rand("second recovery key")
+log_case("ok-recovery-change", "ok", recovery_change(), active=[DEVICE, SECOND])
 
 log_case("empty", "log", Log())
 log_case("no-genesis", "log", Log().add("genesis", GENESIS_ARGS, prev=bytes([1]) * 32))
@@ -162,6 +164,7 @@ log_case("entry-by-stranger", "log", genesis().add("add-device", {"certificate":
 log_case("entry-by-device", "log", two_devices().add("revoke-device", REVOKE, DEVICE))
 log_case("root-rotate-by-identity-key", "log", two_devices().root_rotate(signer=ID_KEY))
 log_case("root-rotate-without-proof", "log", two_devices().root_rotate(proof=sign(NEW_KEY, b"")))
+log_case("recovery-change-without-proof", "log", recovery_change(sign(NEW_KIT, b"")))
 log_case("old-identity-key", "log", two_devices().root_rotate().add("revoke-device", REVOKE))
 log_case("serial-not-larger", "log", two_devices().add("add-device", {"certificate": GOOD}))
 log_case("revoke-unknown-device", "log", genesis().add("revoke-device", REVOKE))

@@ -173,3 +173,18 @@ def test_length_limit_comes_first():
 
 def test_buffers_are_accepted():
     assert cbor.decode(memoryview(b"\x81\x01")) == [1]
+
+
+def refused_at_the_tag(encoded: bytes) -> bool:
+    """Tell whether our own refusal, and not a built-in decoder, ended the decoding."""
+    try:
+        cbor.decode(encoded)
+    except MalformedError as error:
+        causes = [error.__cause__, getattr(error.__cause__, "__cause__", None)]
+        return any(isinstance(cause, MalformedError) for cause in causes)
+    return False
+
+
+def test_no_built_in_tag_decoder_ever_runs():
+    for tag in range(66000):
+        assert refused_at_the_tag(cbor2.dumps(cbor2.CBORTag(tag, "(a+)+$"))), tag

@@ -235,15 +235,22 @@ def test_an_old_identity_key_does_not_come_back(log):
         rotate_root(log, ROOT)
 
 
-def test_a_rotation_needs_the_new_key(log):
+@pytest.mark.parametrize(
+    ("action", "name", "more"),
+    [
+        ("root-rotate", "identity_key", {}),
+        ("recovery-change", "recovery_key", {"recovery_encryption_key": DEVICE_ENC}),
+    ],
+)
+def test_a_rotation_needs_the_new_key(log, action, name, more):
     position = log.next_position
     stolen = SigningKey.generate().public
     body = {
         "v": 1,
         "seq": position.seq,
         "prev": position.prev,
-        "action": "root-rotate",
-        "args": {"identity_key": stolen, "proof": KIT.signing_key.sign(b"x")},
+        "action": action,
+        "args": {name: stolen, "proof": KIT.signing_key.sign(b"x"), **more},
         "at": 1,
     }
     with pytest.raises(LogError, match="did not sign"):
