@@ -114,3 +114,7 @@ class SeenHeads:
             "SELECT * FROM seen_heads WHERE locator = ? ORDER BY device_id, instance", (locator.hex(),)
         )
         return [_head(row) for row in rows]
+
+    def forget(self, locator: bytes) -> None:
+        """Forget every chain of a project: a person accepted an older state."""
+        self._database.execute("DELETE FROM seen_heads WHERE locator = ?", (locator.hex(),))

@@ -1,12 +1,14 @@
 """The provider's desk over the real database."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 from market_world import CUSTOMER, GB, NOW, PROVIDER, STRANGER, World
 
-from sovereign_node.store import StateCorruptError, open_state
-from sovereign_node.store.contract_book import StateContractBook
+from sovereign_crypto.statement import NETWORK_ID_MAIN
+from sovereign_node.services.contract_book import StateContractBook
+from sovereign_node.store import open_state
 from sovereign_protocols.market import messages as m
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
 from sovereign_protocols.market.draft import draft_revision
@@ -20,9 +22,27 @@ def state(tmp_path):
         yield opened
 
 
+class Quotas:
+    """The two methods of a chunk store that the book calls."""
+
+    def __init__(self) -> None:
+        self.quotas: dict[bytes, int] = {}
+
+    def set_quota(self, contract_id: bytes, capacity_bytes: int) -> None:
+        self.quotas[contract_id] = capacity_bytes
+
+    def usage(self, contract_id: bytes) -> SimpleNamespace:
+        return SimpleNamespace(size_bytes=0, chunks=0)
+
+
 @pytest.fixture
-def world(state) -> World:
-    return World(StateContractBook(state))
+def quotas() -> Quotas:
+    return Quotas()
+
+
+@pytest.fixture
+def world(state, quotas) -> World:
+    return World(StateContractBook(state, quotas, NETWORK_ID_MAIN))
 
 
 def opened(world: World, node=CUSTOMER, **changes):
@@ -32,13 +52,13 @@ def opened(world: World, node=CUSTOMER, **changes):
     return agree(signed, parse_terms(answer.terms))
 
 
-def test_a_contract_is_a_row_that_users_can_read(world: World, state) -> None:
+def test_a_contract_is_a_row_that_users_can_read(world: World, state, quotas) -> None:
     agreement = opened(world)
     row = state.contracts.get(agreement.contract_id)
     assert (row.role, row.state, row.capacity_bytes) == ("provider", "active", 5 * GB)
     assert row.provider_device == PROVIDER.device_key.public
     assert world.book.get(agreement.contract_id).agreement == agreement
-    assert len(world.book.all()) == 1
+    assert quotas.quotas == {agreement.contract_id: 5 * GB}
 
 
 def test_a_revision_replaces_the_row_and_keeps_every_signature(world: World, state) -> None:
@@ -61,13 +81,6 @@ def test_acts_move_the_state(world: World, state) -> None:
     assert state.contracts.committed_bytes() == 0
 
 
-def test_the_other_role_is_another_book(world: World, state) -> None:
-    agreement = opened(world)
-    assert StateContractBook(state, role="customer").get(agreement.contract_id) is None
-    answer = world.desk.handle(CUSTOMER.caller, m.StateQuery(agreement.contract_id))
-    assert isinstance(answer, m.LatestState)
-
-
 def test_proposals_that_race_share_the_capacity(world: World) -> None:
     world.capacity = 20 * GB
     answers: list[m.Message] = []
@@ -84,10 +97,3 @@ def test_proposals_that_race_share_the_capacity(world: World) -> None:
     assert sum(isinstance(answer, m.Accept) for answer in answers) == 4
     assert {answer.reason for answer in answers if isinstance(answer, m.Refuse)} == {"capacity"}
     assert world.book.committed_bytes() == 20 * GB
-
-
-def test_missing_signatures_are_damage(world: World, state) -> None:
-    agreement = opened(world)
-    state._database.execute("DELETE FROM contract_statements")
-    with pytest.raises(StateCorruptError, match="lacks its signed terms"):
-        world.book.get(agreement.contract_id)
