@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from sovereign_node.cli.main import main, wants_json
+from sovereign_node.datadir import write_private_file
 from sovereign_node.errors import ExitCode, NodeError
 
 WRONG = [
@@ -108,6 +111,29 @@ def test_ctrl_c_ends_with_130(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None
     outcome = cli("status", "--json")
     assert outcome.code == 130
     assert outcome.document["error"]["code"] == "interrupted"
+
+
+def test_ctrl_c_ends_a_stream_and_hangs_up(initialised: Any) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = {"url": f"http://127.0.0.1:{listener.getsockname()[1]}", "token": "x", "pid": 1, "version": "1"}
+        write_private_file(initialised.api_file, json.dumps(endpoint).encode())
+        words = ["backup", "--json", "--data-dir", str(initialised.root)]
+        program = [sys.executable, "-m", "sovereign_node.cli.main", *words]
+        with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(head + b'{"progress": {"phase": "sending", "bytes_done": 1}}\n')
+                assert "sending" in process.stderr.readline()
+                process.send_signal(signal.SIGINT)
+                out, errors = process.communicate(timeout=20)
+                connection.settimeout(20)
+                while connection.recv(65536):
+                    pass  # the request, then the end of the connection
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["code"] == "interrupted"
+    assert "Traceback" not in errors
 
 
 def test_end_of_input_at_a_question_ends_with_130(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

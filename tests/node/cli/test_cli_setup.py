@@ -157,7 +157,7 @@ def joins(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         given[-1]("asking the network")
         return Joined()
 
-    monkeypatch.setattr(setup, "join_identity", join_identity, raising=False)
+    monkeypatch.setattr("sovereign_node.services.join.join_identity", join_identity)
     return seen
 
 

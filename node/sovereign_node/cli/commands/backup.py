@@ -1,9 +1,7 @@
 """``sovereign backup``: send what is new to the providers."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from sovereign_node.cli.application import app
 from sovereign_node.cli.output import escape, short_id, styled
@@ -16,16 +14,9 @@ SHOWN_ERRORS = 20
 
 
 @command(app, "backup")
-def backup(
-    session: Session,
-    project: OptionalProjectArgument = None,
-    provider: Annotated[
-        list[str] | None,
-        typer.Option("--provider", metavar="PROVIDER", help="Send there only; may be repeated."),
-    ] = None,
-) -> None:
+def backup(session: Session, project: OptionalProjectArgument = None) -> None:
     """Back up one project, or all of them."""
-    result = session.stream("backup", "backing up", project=project, providers=provider or None)
+    result = session.stream("backup", "backing up", project=project)
     runs = runs_of(result)
     code = ExitCode.PARTIAL if any(run.get("partial") for run in runs) else ExitCode.OK
     session.report(result, lambda _: _view(runs), code)
@@ -59,6 +50,8 @@ def _run(run: dict[str, Any]) -> Iterator[Any]:
     yield "  " + ", ".join([sent, *saved])
     if run.get("targets"):
         yield f"  to {escape(', '.join(str(target) for target in run['targets']))}"
+    if run.get("missing"):
+        yield styled(f"  not yet at {', '.join(map(str, run['missing']))}: sent as soon as it is back", "yellow")
     if run.get("queued"):
         yield styled("  No provider was reachable: kept on this device, and sent as soon as one is.", "yellow")
     yield from error_lines(run.get("errors") or [], "could not be read and")

@@ -4,7 +4,7 @@ import fcntl
 import time
 from collections.abc import Callable
 
-from sovereign_node.api.client import ApiClient, read_endpoint
+from sovereign_node.api.client import read_endpoint
 from sovereign_node.cli.application import app
 from sovereign_node.cli.session import Session, command
 from sovereign_node.datadir import DataDir
@@ -18,7 +18,7 @@ POLL_INTERVAL_S = 0.05
 def down(session: Session) -> None:
     """Stop the node, and wait until it has stopped."""
     pid = read_endpoint(session.data_dir).pid
-    ApiClient(session.data_dir).call("shutdown")
+    session.call("shutdown")
     wait_stopped(session.data_dir, pid)
     session.report({"stopped": True, "pid": pid}, lambda _: ["The node has stopped."])
 

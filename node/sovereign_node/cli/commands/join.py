@@ -54,16 +54,17 @@ def join(
     # The network stack takes a second to load: only now, when nothing can be wrong with the command line.
     import trio
 
-    from sovereign_node.services import setup
+    from sovereign_node.services.join import JoinResult, join_identity
+    from sovereign_node.services.setup import DeviceOptions
 
-    async def run() -> Any:
-        options = setup.DeviceOptions(
+    async def run() -> JoinResult:
+        options = DeviceOptions(
             name=name or default_name(),
             roles=tuple(role or ("mobile",)),
             bootstrap=tuple(bootstrap or hints.bootstrap),
             listen=tuple(listen or ()),
         )
-        return await setup.join_identity(session.data_dir.root, kit, options, passphrase, session.note)
+        return await join_identity(session.data_dir.root, kit, options, passphrase, session.note)
 
     result = trio.run(run)
     document = {

@@ -22,3 +22,5 @@ def _view(done: dict[str, Any]) -> Iterator[Any]:
         f"  {format_count(done['segments'], 'segment')}, {format_count(done['blobs'], 'blob')},"
         f" {format_count(done['chunks'], 'chunk')} in {format_duration(done['seconds'])}"
     )
+    for name in done.get("unreadable") or []:
+        yield styled(f"  cannot be read: {name}", "yellow")

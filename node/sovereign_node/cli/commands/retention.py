@@ -19,7 +19,7 @@ def _keep(what: str) -> Any:
     )
 
 
-_PERIODS = {"daily": "days", "weekly": "weeks", "monthly": "months"}
+_PERIODS = {"daily": "days", "weekly": "weeks", "monthly": "months", "yearly": "years"}
 
 
 @command(app, "forget")
@@ -32,6 +32,7 @@ def forget(
     keep_daily: Annotated[int | None, _keep("daily")] = None,
     keep_weekly: Annotated[int | None, _keep("weekly")] = None,
     keep_monthly: Annotated[int | None, _keep("monthly")] = None,
+    keep_yearly: Annotated[int | None, _keep("yearly")] = None,
     keep_within: Annotated[
         int | None,
         typer.Option(
@@ -45,7 +46,7 @@ def forget(
     dry_run: DryRunOption = False,
 ) -> None:
     """Forget snapshots by rule or by id; `gc` frees their space."""
-    rules = (keep_last, keep_daily, keep_weekly, keep_monthly, keep_within)
+    rules = (keep_last, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within)
     if not snapshot and all(rule is None for rule in rules):
         raise NodeError(
             "no_rule",
@@ -60,6 +61,7 @@ def forget(
         keep_daily=keep_daily,
         keep_weekly=keep_weekly,
         keep_monthly=keep_monthly,
+        keep_yearly=keep_yearly,
         keep_within_s=keep_within,
         snapshots=snapshot or None,
         dry_run=dry_run,
@@ -91,9 +93,8 @@ def _collected(done: dict[str, Any], *, dry_run: bool) -> Iterator[Any]:
     verb = "would be freed" if dry_run else "freed"
     freed = f"{format_size(done['bytes_deleted'])} in {format_count(done['chunks_deleted'], 'chunk')} {verb}"
     yield styled(freed, "bold green")
-    yield (
-        f"  {format_size(done['bytes_repacked'])} in {format_count(done['chunks_repacked'], 'chunk')} repacked"
-        f" in {format_duration(done['seconds'])}"
-    )
+    yield f"  {format_count(done['chunks_repacked'], 'chunk')} repacked in {format_duration(done['seconds'])}"
+    if done.get("failed_targets"):
+        yield styled(f"  not reached: {', '.join(done['failed_targets'])}; run it again later", "yellow")
     if done.get("delete_after_at") and done["chunks_deleted"]:
         yield f"  providers keep them until {format_time(done['delete_after_at'])}, in case this was a mistake"

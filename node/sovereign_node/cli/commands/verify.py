@@ -57,9 +57,10 @@ def verify(
 def _view(done: dict[str, Any]) -> Iterator[Any]:
     errors = done["errors"]
     if errors:
-        yield styled(f"{format_count(len(errors), 'chunk')} damaged or missing", "bold red")
+        yield styled(f"{format_count(len(errors), 'error')} found", "bold red")
         for error in errors:
-            yield escape(f"  {short_id(str(error['chunk']))} at {error['target']}: {error['reason']}")
+            place = f"{short_id(str(error['chunk']))} at {error['target']}" if "chunk" in error else error["path"]
+            yield escape(f"  {place}: {error['reason']}")
         yield "Run `sovereign backup` to send again what this device still has."
     else:
         yield styled("All is well", "bold green")
