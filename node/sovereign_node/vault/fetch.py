@@ -10,7 +10,7 @@ import trio
 
 from sovereign_crypto.errors import CryptoError
 from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
-from sovereign_node.vault.target import ChunkTarget
+from sovereign_node.vault.target import ChunkTarget, get_one
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.sealing import ProjectSealer
 
@@ -119,13 +119,13 @@ class Fetcher:
         pace.under_way += 1
         started = trio.current_time()
         try:
-            async for found, sealed in pace.target.get([chunk_id]):
-                if found == chunk_id:
-                    taken = trio.current_time() - started
-                    pace.seconds += _SMOOTHING * (taken / pace.under_way - pace.seconds)
-                    self.fetched_bytes += len(sealed)
-                    return sealed
+            sealed = await get_one(pace.target, chunk_id)
+            taken = trio.current_time() - started
+            pace.seconds += _SMOOTHING * (taken / pace.under_way - pace.seconds)
         finally:
             pace.under_way -= 1
+        if sealed is not None:
+            self.fetched_bytes += len(sealed)
+            return sealed
         self.bad.append(BadCopy(pace.target.name, chunk_id, "missing"))
         raise TargetError(pace.target.name, "does not have the chunk")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -129,19 +130,16 @@ class Restorer:
                 continue
             for found in start:
                 await self._visit(found, group)
-            async for found in self._walk(start[-1]):
-                await self._visit(found, group)
-                blobs += len(group[-1].ids) if group else 0
-                if len(group) >= _GROUP_FILES or blobs >= _GROUP_BLOBS:
-                    await self._write_group(group)
-                    group, blobs = [], 0
+            if start[-1].entry.kind is not Kind.DIRECTORY:
+                continue
+            async with aclosing(walk(self._session.blobs, start[-1].entry, path)) as below:
+                async for found in below:
+                    blobs += await self._visit(found, group)
+                    if len(group) >= _GROUP_FILES or blobs >= _GROUP_BLOBS:
+                        await self._write_group(group)
+                        group, blobs = [], 0
         await self._write_group(group)
         await trio.to_thread.run_sync(self._finish)
-
-    async def _walk(self, start: Found) -> AsyncIterator[Found]:
-        if start.entry.kind is Kind.DIRECTORY:
-            async for found in walk(self._session.blobs, start.entry, start.path):
-                yield found
 
     async def _start(self, root: Entry, path: tuple[bytes, ...]) -> list[Found] | None:
         """Return the entries from the root down to ``path``."""
@@ -154,7 +152,8 @@ class Restorer:
             chain.append(Found(path[:depth], entry))
         return chain
 
-    async def _visit(self, found: Found, group: list[_File]) -> None:
+    async def _visit(self, found: Found, group: list[_File]) -> int:
+        """Note an entry; return the number of blobs that it needs."""
         entry = found.entry
         if entry.kind is Kind.SYMLINK:
             self._links.append(found)
@@ -167,8 +166,10 @@ class Restorer:
                 file.ids = await self._session.blobs.leaf_ids(entry)
             except (MissingBlobError, ChunkUnavailableError, ContentError) as error:
                 self._fail(found.path, str(error))
-                return
+                return 0
             group.append(file)
+            return len(file.ids)
+        return 0
 
     def _make_folders(self, folders: Folders) -> None:
         """Make the folders that were found since the last group."""
@@ -321,6 +322,8 @@ class Restorer:
                 except OSError as error:
                     self._tree.drop_temporary(b"link")
                     self._fail(found.path, error.strerror or str(error))
+        # Before the root gets its time back.
+        self._tree.remove_temporary()
         for found in reversed(self._folders):
             if not found.path and not self._tree.created_root:
                 continue

@@ -95,13 +95,20 @@ class TargetTree:
         information = os.fstatvfs(self._root)
         return information.f_bavail * information.f_frsize
 
+    def remove_temporary(self) -> None:
+        """Remove the folder of unfinished files; nothing can be written after that."""
+        if self._temporary < 0:
+            return
+        for name in os.listdir(self._temporary):
+            os.unlink(name, dir_fd=self._temporary)
+        os.close(self._temporary)
+        self._temporary = -1
+        os.rmdir(self._temporary_name, dir_fd=self._root)
+
     def close(self) -> None:
-        """Remove what is left of unfinished files."""
+        """Remove what is left of unfinished files, and let the target go."""
         try:
-            for name in os.listdir(self._temporary):
-                os.unlink(name, dir_fd=self._temporary)
-            os.close(self._temporary)
-            os.rmdir(self._temporary_name, dir_fd=self._root)
+            self.remove_temporary()
         finally:
             os.close(self._root)
 

@@ -55,6 +55,20 @@ class ChunkTarget(Protocol):
         """Return up to ``limit`` chunk ids above ``after`` in ascending order; for rebuilding a lost index."""
 
 
+async def get_one(target: ChunkTarget, chunk_id: bytes) -> bytes | None:
+    """Return one chunk as a target gives it, or ``None`` if it has not got it.
+
+    Raises:
+        TargetError: the target failed.
+    """
+    answer: bytes | None = None
+    # To the end, although one answer is expected: an abandoned iterator would hold its stream.
+    async for found, sealed in target.get([chunk_id]):
+        if found == chunk_id:
+            answer = sealed
+    return answer
+
+
 class MemoryTarget:
     """A target in memory, for tests and measurements."""
 

@@ -15,7 +15,7 @@ from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.session import Session
-from sovereign_node.vault.target import ChunkTarget
+from sovereign_node.vault.target import ChunkTarget, get_one
 from sovereign_protocols.vault.blobs import BlobDecoder
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.errors import ContentError
@@ -166,7 +166,7 @@ async def _read_all(
         decoder = BlobDecoder(sealer.dedup_key)
         for chunk_id in pending:
             try:
-                sealed = await fetch_from(target, chunk_id)
+                sealed = await get_one(target, chunk_id)
                 if sealed is None:
                     state.add(
                         "missing", target.name, chunk_id, "the target says that it has the chunk, but has not"
@@ -184,14 +184,6 @@ async def _read_all(
     async with trio.open_nursery() as nursery:
         for _ in range(_PARALLEL_READS):
             nursery.start_soon(read)
-
-
-async def fetch_from(target: ChunkTarget, chunk_id: bytes) -> bytes | None:
-    """Return a chunk as one target gives it, or ``None``."""
-    async for found, sealed in target.get([chunk_id]):
-        if found == chunk_id:
-            return sealed
-    return None
 
 
 def check_chunk(sealer: ProjectSealer, decoder: BlobDecoder, expected: ChunkLines, sealed: bytes) -> None:
@@ -238,7 +230,7 @@ async def _repair(session: Session, state: _State, present: dict[str, set[bytes]
 
 async def _good_copy(sealer: ProjectSealer, target: ChunkTarget, chunk_id: bytes) -> bytes | None:
     try:
-        sealed = await fetch_from(target, chunk_id)
+        sealed = await get_one(target, chunk_id)
         if sealed is not None:
             await trio.to_thread.run_sync(sealer.check_id, chunk_id, sealed)
         return sealed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
 import trio
@@ -116,7 +116,7 @@ class Found:
     entry: Entry
 
 
-async def walk(reader: BlobReader, root: Entry, path: tuple[bytes, ...] = ()) -> AsyncIterator[Found]:
+async def walk(reader: BlobReader, root: Entry, path: tuple[bytes, ...] = ()) -> AsyncGenerator[Found, None]:
     """Yield everything below a folder, a folder before its content, depth first.
 
     Raises:
