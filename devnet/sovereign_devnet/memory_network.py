@@ -106,6 +106,8 @@ class MemoryNetwork:
         await trio.sleep(self._hub.delay_s)
         if self.is_connected(peer_id):
             return
+        if self.health is not Health.ALIVE:
+            raise DialError(peer_id, dict.fromkeys(addresses, "we are not there ourselves"))
         found = [self._hub.by_address.get(split_peer_id(address)[0]) for address in addresses]
         peer = next((node for node in found if node is not None and node.peer_id == peer_id), None)
         if peer is None or peer.health is Health.DEAD:
@@ -119,7 +121,7 @@ class MemoryNetwork:
     async def open_stream(self, peer_id: str, protocol_id: str, *, timeout_s: float = 5.0) -> PeerStream:
         """Open a stream to a connected peer."""
         await trio.sleep(self._hub.delay_s)
-        if not self.is_connected(peer_id):
+        if not self.is_connected(peer_id) or self.health is not Health.ALIVE:
             raise StreamOpenError(peer_id, protocol_id, "not connected")
         peer = self._hub.nodes[peer_id]
         if peer.health is Health.HUNG:
