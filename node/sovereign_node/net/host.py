@@ -11,6 +11,7 @@ from libp2p.network.config import ConnectionConfig
 from libp2p.peer.peerstore import PeerStore
 
 from sovereign_node.clock import Clock, wall_clock
+from sovereign_node.net import stock_yamux
 from sovereign_node.net.identity import DeviceKey, key_pair_of
 from sovereign_node.net.listener import serve_tcp
 from sovereign_node.net.network import Network
@@ -86,6 +87,8 @@ def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
             peer_window_bytes=limits.window_bytes_per_peer,
             node_budget=WindowBudget(limits.window_bytes),
         )
+    else:
+        stock_yamux.install(host.get_network())
     return host
 
 
