@@ -11,7 +11,6 @@ from sovereign_node.api.operations import NoParameters, Operation, ReportProgres
 from sovereign_node.node import Node
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.version import VERSION
-from sovereign_protocols.market.prices import MONTH_S, storage_price
 
 
 def operations(node: Node) -> list[Operation]:
@@ -73,15 +72,12 @@ def _stored_facts(node: Node) -> dict[str, Any]:
     as_customer = node.state.contracts.all(role="customer")
     statistics = node.chunk_store.statistics()
     live = [item for item in as_provider if item.state not in ("closed", "proposed")]
-    paying = live if node.config.is_provider else [item for item in as_customer if item.state != "closed"]
-    usage = {item.contract_id: node.contracts.stored_bytes(item) for item in paying}
+    paying = live if node.config.is_provider else as_customer
     return {
         "projects": [node.projects.summary(project) for project in node.state.projects.all()],
         "stored": {"chunks": statistics.chunks, "bytes": statistics.size_bytes},
         "contracts": len(live) if node.config.is_always_on else len(as_customer),
         "replicas": node.contracts.replica_count() if node.config.is_always_on else 0,
-        "vibe_per_month_micro": sum(
-            storage_price(usage[item.contract_id] * MONTH_S, item.price_micro_vibe_per_gb_month) for item in paying
-        ),
+        "vibe_per_month_micro": sum(node.contracts.price_per_month(item) for item in paying),
         "kit_confirmed": is_kit_confirmed(node.state),
     }

@@ -13,7 +13,7 @@ from sovereign_crypto.errors import CryptoError
 from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_peer_id
 from sovereign_node.chunkstore import ChunkStore, UnknownContractError
 from sovereign_node.clock import Clock
-from sovereign_node.config import Config
+from sovereign_node.config import Config, ProviderConfig
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.streams import PeerStream
@@ -32,6 +32,7 @@ from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, a
 from sovereign_protocols.market.messages import PROTOCOL_ID
 from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
 from sovereign_protocols.market.policy import ListPricePolicy
+from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import MarketClient, open_market, serve_market
 from sovereign_protocols.market.terms import NO_HASH, ContractTerms, agree, parse_terms, sign_terms
@@ -39,7 +40,6 @@ from sovereign_protocols.recovery.record import ContractEntry
 
 log = structlog.get_logger(__name__)
 
-MONTH_S = 720 * 3600
 DEFAULT_MONTHS = 12
 OWN_CONTRACT_MONTHS = 60
 LIVE_STATES = ("active", "renewing", "limited", "grace", "ending")
@@ -68,7 +68,9 @@ class Contracts:
         finder: PeerFinder,
         clock: Clock,
     ) -> None:
-        self._config = config
+        self._provider = config.provider
+        self._name = config.name
+        self._is_open = config.is_provider
         self._identity = identity
         self._keys = keys
         self._state = state
@@ -79,7 +81,7 @@ class Contracts:
         self._desk = ProviderDesk(
             device_key=keys.signing,
             identity=identity.identity_id,
-            capacity=lambda: config.provider.capacity_bytes,
+            capacity=lambda: self._provider.capacity_bytes,
             book=StateContractBook(state, chunk_store, identity.network_id),
             offers=self._shelf,
             policy=ListPricePolicy(own_identity=identity.identity_id, is_open=config.is_provider),
@@ -101,6 +103,10 @@ class Contracts:
     def current_offer(self) -> SignedOffer:
         """Return the offer that is valid now."""
         return self._shelf.replace(self._clock())
+
+    def change_offer(self, provider: ProviderConfig) -> None:
+        """Offer something else from now on; contracts in force keep their terms."""
+        self._provider = provider
 
     async def fetch_offer(self, peer_id: str) -> SignedOffer:
         """Ask a provider or own device for its offer.
@@ -159,6 +165,12 @@ class Contracts:
         except UnknownContractError:
             return 0
 
+    def price_per_month(self, contract: Contract) -> int:
+        """Return what a month of the bytes stored now costs, micro-VIBE. Blocks."""
+        if contract.state not in LIVE_STATES:
+            return 0
+        return storage_price(self.stored_bytes(contract) * MONTH_S, contract.price_micro_vibe_per_gb_month)
+
     def replica_count(self) -> int:
         """Return how many customers' contracts hold data here."""
         found = self._state.contracts.all(role="provider", states=LIVE_STATES)
@@ -212,19 +224,19 @@ class Contracts:
         )
 
     def _make_offer(self, now: int) -> SignedOffer:
-        provider = self._config.provider
+        provider = self._provider
         free = max(0, provider.capacity_bytes - self._state.contracts.committed_bytes())
         offer = Offer(
             identity=self._identity.identity_id,
             device=self._keys.public,
-            name=self._config.name,
+            name=self._name,
             seq=self._state.meta.next_number("offer_seq"),
             issued_at=now,
             capacity_bytes=provider.capacity_bytes,
             free_bytes=free,
             max_contract_bytes=provider.capacity_bytes,
-            price_per_gb_month=provider.price_micro_vibe_per_gb_month if self._config.is_provider else 0,
-            price_per_gb_transfer=provider.price_micro_vibe_per_gb_transfer if self._config.is_provider else 0,
+            price_per_gb_month=provider.price_micro_vibe_per_gb_month if self._is_open else 0,
+            price_per_gb_transfer=provider.price_micro_vibe_per_gb_transfer if self._is_open else 0,
             bonus_permille=provider.uptime_bonus_permille,
             credit_limit=provider.credit_limit_micro_vibe,
             grace_s=provider.grace_days * 86400,

@@ -86,7 +86,7 @@ def _examine_local(node: Node) -> list[Finding]:
         _kit(node),
         _secret(node),
         _certificate(node),
-        _clock(),
+        _clock(node),
         *_contracts(node),
         *_backups(node),
     ]

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from sovereign_crypto.peer_id import public_key_from_peer_id
+from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_peer_id
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
+from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.network import Network
+from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.store import State
 
@@ -34,6 +37,26 @@ MAX_EVENTS = 1024
 class _Retry:
     due_at: float
     delay_s: float = FIRST_RETRY_S
+
+
+class WantedPeers:
+    """The peers to stay connected to: own devices, and providers under contract.
+
+    Args:
+        identity: whose devices are own ones.
+        contracts: where this identity stores.
+        keys: of this device, which is not dialled.
+    """
+
+    def __init__(self, identity: OwnIdentity, contracts: Contracts, keys: DeviceKeys) -> None:
+        self._identity = identity
+        self._contracts = contracts
+        self._keys = keys
+
+    def __call__(self) -> set[str]:
+        """Return their peer ids."""
+        own = {peer_id_from_public_key(device) for device in self._identity.log.active_devices}
+        return (own | self._contracts.provider_peer_ids()) - {self._keys.peer_id}
 
 
 class Presence:

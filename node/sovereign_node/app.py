@@ -1,0 +1,258 @@
+"""The composition root: builds every part of a node, opens the only top-level nursery, and takes it down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import trio
+
+from sovereign_node.api.server import LocalApi
+from sovereign_node.chunkstore import ChunkStore, LogChunkStore
+from sovereign_node.clock import Clock, wall_clock
+from sovereign_node.config import Config, load_config, with_overrides
+from sovereign_node.datadir import DataDir, write_private_file
+from sovereign_node.keys import DeviceKeys, load_device_keys
+from sovereign_node.log import configure_logging
+from sovereign_node.net.host import NetworkLimits, Stack, open_network
+from sovereign_node.net.kad import Kademlia
+from sovereign_node.net.network import Network
+from sovereign_node.network_id import network_id_of
+from sovereign_node.node import Node
+from sovereign_node.operations.status import status_document
+from sovereign_node.operations.table import all_operations
+from sovereign_node.services.announcements import Announcements
+from sovereign_node.services.authorizer import StateAuthorizer
+from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.discovery import Discovery
+from sovereign_node.services.housekeeping import Housekeeping
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.presence import Presence, WantedPeers
+from sovereign_node.services.project_targets import ProjectTargets
+from sovereign_node.services.projects import Projects
+from sovereign_node.services.provide import ChunkService
+from sovereign_node.services.record_places import OwnPlace, record_places
+from sovereign_node.services.recovery import Recovery
+from sovereign_node.services.sessions import ChunkSessions
+from sovereign_node.store import State, open_state
+from sovereign_node.translate import translate_error
+from sovereign_node.version import VERSION
+from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
+from sovereign_protocols.discovery.validator import SovereignValidator
+from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_ID
+
+STATUS_INTERVAL_S = 5.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a user may say when starting a node.
+
+    Args:
+        data_dir: an initialised data directory.
+        listen: multiaddrs that replace the configured ones; empty for those.
+        bootstrap: multiaddrs besides the configured ones.
+        api_port: TCP port of the local API, None for the configured one.
+        on_status: told the status document when the node is up and every few seconds after.
+    """
+
+    data_dir: DataDir
+    listen: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    api_port: int | None = None
+    on_status: Callable[[dict[str, Any]], None] = lambda _status: None
+
+
+def run_node(options: RunOptions) -> None:
+    """Run a node until it is told to stop.
+
+    Raises:
+        NodeError: it can't start; nothing is left running.
+    """
+    options.data_dir.require_initialised()
+    config = with_overrides(
+        load_config(options.data_dir.config), listen=options.listen, bootstrap=options.bootstrap
+    )
+    configure_logging(config.log_level)
+    with options.data_dir.locked():
+        trio.run(_run, options, config)
+
+
+async def _run(options: RunOptions, config: Config) -> None:
+    stopping = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, stopping)
+        async with open_node(options.data_dir, config, stop=stopping.set) as node:
+            async with serve_api(node, options.api_port):
+                nursery.start_soon(_tell_status, node, options.on_status)
+                await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_node(
+    data_dir: DataDir, config: Config, *, stop: Callable[[], None], clock: Clock = wall_clock
+) -> AsyncIterator[Node]:
+    """Build a node and run its services for the length of the block.
+
+    Args:
+        data_dir: initialised and locked by the caller.
+        config: settings in force.
+        stop: what the operation `shutdown` calls.
+        clock: wall time.
+
+    Raises:
+        NodeError: keys, state or addresses are not usable.
+    """
+    keys = load_device_keys(data_dir)
+    state = await trio.to_thread.run_sync(open_state, data_dir.state)
+    try:
+        identity = OwnIdentity(data_dir, state, keys, network_id_of(config))
+        _ = identity.certificate
+        chunk_store = await trio.to_thread.run_sync(
+            lambda: LogChunkStore(data_dir.chunks, reserve_bytes=config.provider.reserve_bytes)
+        )
+        try:
+            limits = NetworkLimits(connections=config.net.max_connections)
+            async with (
+                open_network(
+                    keys.signing,
+                    listen=config.net.listen,
+                    stack=cast(Stack, config.net.stack),
+                    limits=limits,
+                    clock=clock,
+                ) as network,
+                _run_services(data_dir, config, clock, keys, state, identity, chunk_store, network, stop) as node,
+            ):
+                yield node
+        finally:
+            await _close(chunk_store.close)
+    finally:
+        await _close(state.close)
+
+
+@asynccontextmanager
+async def _run_services(
+    data_dir: DataDir,
+    config: Config,
+    clock: Clock,
+    keys: DeviceKeys,
+    state: State,
+    identity: OwnIdentity,
+    chunk_store: ChunkStore,
+    network: Network,
+    stop: Callable[[], None],
+) -> AsyncIterator[Node]:
+    kademlia = Kademlia(
+        network, validator=SovereignValidator(identity.network_id), server=config.is_always_on, clock=clock
+    )
+    finder = PeerFinder(network, kademlia, state, clock)
+    contracts = Contracts(config, identity, keys, state, chunk_store, finder, clock)
+    sessions = ChunkSessions(finder, identity, clock)
+    announcements = Announcements(kademlia, chunk_store)
+    own_place = OwnPlace(chunk_store, announcements.add) if config.is_always_on else None
+    targets = ProjectTargets(config, identity, keys, state, chunk_store, contracts, finder, sessions, clock)
+    recovery = Recovery(
+        identity,
+        keys,
+        state,
+        clock,
+        places=lambda: record_places(contracts, sessions, own_place),
+        on_adopted=lambda: presence.dial_soon(),
+    )
+    projects = Projects(config, data_dir, identity, keys, state, targets, clock)
+    discovery = Discovery(
+        network,
+        kademlia,
+        config,
+        identity,
+        keys,
+        state,
+        clock,
+        make_offer=contracts.current_offer if config.is_provider else None,
+    )
+    housekeeping = Housekeeping(config, state, kademlia, contracts, discovery, projects, chunk_store, clock)
+    wanted = WantedPeers(identity, contracts, keys)
+    presence = Presence(network, finder, state, clock, wanted, on_connected=housekeeping.note_connected)
+    node = Node(
+        config=config,
+        data_dir=data_dir,
+        clock=clock,
+        keys=keys,
+        state=state,
+        identity=identity,
+        network=network,
+        kademlia=kademlia,
+        finder=finder,
+        presence=presence,
+        discovery=discovery,
+        contracts=contracts,
+        chunk_store=chunk_store,
+        projects=projects,
+        recovery=recovery,
+        started_at=clock(),
+        stop=stop,
+    )
+    chunk_service = ChunkService(
+        chunk_store,
+        StateAuthorizer(state),
+        clock=clock,
+        on_recovery_set=announcements.add,
+        network_id=identity.network_id,
+    )
+    async with trio.open_nursery() as nursery:
+        if config.is_always_on:
+            network.set_handler(CHUNK_PROTOCOL_ID, chunk_service.handle)
+            network.set_handler(MARKET_PROTOCOL_ID, contracts.handle)
+            nursery.start_soon(chunk_service.run)
+            nursery.start_soon(announcements.run)
+        await nursery.start(kademlia.run)
+        for service in (presence, discovery, recovery, housekeeping):
+            await nursery.start(service.run)
+        try:
+            yield node
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def serve_api(node: Node, port: int | None) -> AsyncIterator[LocalApi]:
+    """Serve the local API for the length of the block and tell commands where it is.
+
+    Args:
+        node: whose operations are served.
+        port: TCP port; None for the configured one.
+    """
+    api = LocalApi(all_operations(node), VERSION, translate_error, node.config.api_port if port is None else port)
+    document = {"url": api.url, "token": api.token, "pid": os.getpid(), "version": VERSION}
+    async with trio.open_nursery() as nursery:
+        await nursery.start(api.run)
+        write_private_file(node.data_dir.api_file, json.dumps(document).encode())
+        try:
+            yield api
+        finally:
+            node.data_dir.api_file.unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
+
+
+async def _tell_status(node: Node, on_status: Callable[[dict[str, Any]], None]) -> None:
+    while True:
+        on_status(await status_document(node))
+        await trio.sleep(STATUS_INTERVAL_S)
+
+
+async def _stop_on_signal(stopping: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _number in signals:
+            stopping.set()
+
+
+async def _close(close: Callable[[], None]) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(close)

@@ -1,0 +1,180 @@
+"""Offers and contracts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from sovereign_crypto.peer_id import peer_id_from_public_key
+from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
+from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.node import Node
+from sovereign_node.services.lookup import only
+from sovereign_node.store.contracts import Contract
+from sovereign_node.store.devices import Device
+from sovereign_protocols.market.offer import Offer
+
+MIN_CONTRACT_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class OpenParameters:
+    """What `contract_open` takes."""
+
+    provider: str
+    capacity_bytes: int
+    months: int | None = None
+
+
+@dataclass(frozen=True)
+class ContractParameters:
+    """What `contract_show` takes."""
+
+    contract: str
+
+
+def operations(node: Node) -> list[Operation]:
+    """Return the operations of this family."""
+
+    async def offers(_: NoParameters, _report: ReportProgress) -> Any:
+        return await find_offers(node)
+
+    async def contract_open(parameters: OpenParameters, _report: ReportProgress) -> Any:
+        if parameters.capacity_bytes < MIN_CONTRACT_BYTES:
+            raise NodeError("bad_request", "a contract has at least 1 MB", "use --capacity 5GB", ExitCode.USAGE)
+        if parameters.months is not None and not 1 <= parameters.months <= 60:
+            raise NodeError("bad_request", "months go from 1 to 60", "use --months 12", ExitCode.USAGE)
+        peer_id = await _provider_named(node, parameters.provider)
+        contract = await node.contracts.open(peer_id, parameters.capacity_bytes, parameters.months)
+        await _note_provider(node, contract, peer_id)
+        node.recovery.publish_soon()
+        node.presence.dial_soon()
+        return await trio.to_thread.run_sync(_row, node, contract)
+
+    async def contract_list(_: NoParameters, _report: ReportProgress) -> Any:
+        return await trio.to_thread.run_sync(lambda: [_row(node, item) for item in node.state.contracts.all()])
+
+    async def contract_show(parameters: ContractParameters, _report: ReportProgress) -> Any:
+        def show() -> Any:
+            found = node.state.contracts.find(parameters.contract)
+            chosen = only(
+                "contract",
+                parameters.contract,
+                found,
+                lambda item: item.contract_id.hex(),
+                "sovereign contract list",
+            )
+            return _row(node, chosen)
+
+        return await trio.to_thread.run_sync(show)
+
+    return [
+        Operation("offers", "Find offers of providers and own devices", NoParameters, offers),
+        Operation("contract_open", "Open a contract", OpenParameters, contract_open),
+        Operation("contract_list", "List contracts", NoParameters, contract_list),
+        Operation("contract_show", "Show one contract", ContractParameters, contract_show),
+    ]
+
+
+async def find_offers(node: Node) -> list[dict[str, Any]]:
+    """Return the offers in the DHT, and own always-on devices at price 0."""
+    found: dict[str, dict[str, Any]] = {}
+
+    async def from_dht() -> None:
+        for signed in await node.discovery.find_offers():
+            peer_id = peer_id_from_public_key(signed.offer.device)
+            found[peer_id] = _offer_row(node, peer_id, signed.offer)
+
+    async def from_own_device(device: Device) -> None:
+        try:
+            signed = await node.contracts.fetch_offer(device.peer_id)
+        except NodeError:
+            return
+        found[device.peer_id] = _offer_row(node, device.peer_id, signed.offer)
+
+    own = await trio.to_thread.run_sync(lambda: node.state.devices.all(identity=node.identity.identity_id))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(from_dht)
+        for device in own:
+            always_on = {"server", "provider"} & set(device.roles)
+            if always_on and device.device_id != node.keys.public and device.revoked_at is None:
+                nursery.start_soon(from_own_device, device)
+    return sorted(found.values(), key=lambda item: (item["price_micro_vibe_per_gb_month"], item["peer_id"]))
+
+
+def _offer_row(node: Node, peer_id: str, offer: Offer) -> dict[str, Any]:
+    own = offer.identity == node.identity.identity_id
+    return {
+        "peer_id": peer_id,
+        "name": offer.name,
+        "identity": offer.identity.hex(),
+        "capacity_bytes": offer.capacity_bytes,
+        "free_bytes": offer.free_bytes,
+        "max_contract_bytes": offer.max_contract_bytes,
+        "price_micro_vibe_per_gb_month": 0 if own else offer.price_per_gb_month,
+        "price_micro_vibe_per_gb_transfer": 0 if own else offer.price_per_gb_transfer,
+        "uptime_bonus_permille": 1000 if own else offer.bonus_permille,
+        "own": own,
+        "region": offer.region,
+        "expires_at": offer.valid_until,
+        "addresses": node.network.known_addresses(peer_id),
+    }
+
+
+async def _provider_named(node: Node, name: str) -> str:
+    """Return the peer id of a provider by name, or by peer id or a unique prefix of it."""
+    if name.startswith("12D3Koo") and len(name) == 52:
+        return name
+    offers = await find_offers(node)
+    found = [item for item in offers if item["name"] == name] or [
+        item for item in offers if item["peer_id"].startswith(name)
+    ]
+    chosen: dict[str, Any] = only("provider", name, found, lambda item: item["peer_id"], "sovereign offers")
+    return str(chosen["peer_id"])
+
+
+async def _note_provider(node: Node, contract: Contract, peer_id: str) -> None:
+    """Make sure that the provider has a row in device_registry, with the name that it publishes."""
+    signed = await node.discovery.find_record(contract.provider_device)
+
+    def save() -> None:
+        if node.state.devices.get(contract.provider_device) is not None:
+            return
+        record = signed.record if signed else None
+        node.state.devices.save(
+            Device(
+                device_id=contract.provider_device,
+                device_name=record.name if record else peer_id,
+                device_type="provider",
+                peer_id=peer_id,
+                added_at=node.clock(),
+                roles=record.roles if record else ("provider",),
+                identity=contract.provider_identity,
+                addresses=record.addresses if record else (),
+                is_online=node.network.is_connected(peer_id),
+                last_seen=node.clock(),
+            )
+        )
+
+    await trio.to_thread.run_sync(save)
+
+
+def _row(node: Node, contract: Contract) -> dict[str, Any]:
+    names = {item.device_id: item.device_name for item in node.state.devices.all()}
+    return {
+        "id": contract.contract_id.hex(),
+        "role": contract.role,
+        "state": contract.state,
+        "provider": peer_id_from_public_key(contract.provider_device),
+        "provider_name": names.get(contract.provider_device, ""),
+        "customer": contract.customer_identity.hex(),
+        "capacity_bytes": contract.capacity_bytes,
+        "stored_bytes": node.contracts.stored_bytes(contract),
+        "price_micro_vibe_per_gb_month": contract.price_micro_vibe_per_gb_month,
+        "price_micro_vibe_per_gb_transfer": contract.price_micro_vibe_per_gb_transfer,
+        "starts_at": contract.started_at,
+        "ends_at": contract.ends_at,
+        "revision": contract.revision,
+    }

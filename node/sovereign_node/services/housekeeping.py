@@ -1,0 +1,145 @@
+"""What a node does by itself: joins the DHT, sends waiting chunks, ends contracts, keeps its tables."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from sovereign_node.chunkstore import ChunkStore, UnknownContractError
+from sovereign_node.clock import Clock
+from sovereign_node.config import Config
+from sovereign_node.errors import NodeError
+from sovereign_node.net.kad import Kademlia
+from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.discovery import Discovery
+from sovereign_node.services.projects import Projects
+from sovereign_node.store import State
+from sovereign_node.store.metrics import Metric
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
+
+log = structlog.get_logger(__name__)
+
+TABLE_KEY = "dht_table"
+TABLE_INTERVAL_S = 60
+CONTRACT_INTERVAL_S = 60
+DEVICES_INTERVAL_S = 30
+PUSH_RETRY_S = 60
+
+
+class Housekeeping:
+    """Periodic work.
+
+    Args:
+        config: bootstrap addresses.
+        state: routing table over restarts, metrics.
+        kademlia: to join.
+        contracts: to end in time.
+        discovery: refreshes own devices.
+        projects: whose waiting chunks are sent.
+        chunk_store: counters of contracts.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        state: State,
+        kademlia: Kademlia,
+        contracts: Contracts,
+        discovery: Discovery,
+        projects: Projects,
+        chunk_store: ChunkStore,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._kademlia = kademlia
+        self._contracts = contracts
+        self._discovery = discovery
+        self._projects = projects
+        self._chunk_store = chunk_store
+        self._clock = clock
+        self._provider_came = trio.Event()
+
+    def note_connected(self, peer_id: str) -> None:
+        """Send what waits when a provider has come on line."""
+        if peer_id in self._contracts.provider_peer_ids():
+            self._provider_came.set()
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._join)
+            nursery.start_soon(self._keep_table)
+            nursery.start_soon(self._keep_contracts)
+            nursery.start_soon(self._keep_devices)
+            nursery.start_soon(self._push_waiting)
+            task_status.started()
+
+    async def _join(self) -> None:
+        saved = await trio.to_thread.run_sync(self._state.meta.get, TABLE_KEY)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._kademlia.bootstrap, self._config.net.bootstrap)
+            if saved:
+                nursery.start_soon(self._kademlia.restore, json.loads(saved))
+
+    async def _keep_table(self) -> None:
+        while True:
+            await trio.sleep(TABLE_INTERVAL_S)
+            table = json.dumps(self._kademlia.snapshot())
+            await trio.to_thread.run_sync(self._state.meta.set, TABLE_KEY, table)
+
+    async def _keep_contracts(self) -> None:
+        while True:
+            await trio.to_thread.run_sync(self._contracts.end_what_is_over)
+            await trio.to_thread.run_sync(self._measure)
+            await trio.sleep(CONTRACT_INTERVAL_S)
+
+    async def _keep_devices(self) -> None:
+        while True:
+            await self._discovery.refresh_own_devices()
+            await trio.sleep(DEVICES_INTERVAL_S)
+
+    async def _push_waiting(self) -> None:
+        while True:
+            self._provider_came = trio.Event()
+            with trio.move_on_after(PUSH_RETRY_S):
+                await self._provider_came.wait()
+            for project in await trio.to_thread.run_sync(self._state.projects.all):
+                try:
+                    sent = await self._projects.push_waiting(project)
+                except NodeError as error:
+                    log.info("push_failed", project=project.name, reason=error.message)
+                    continue
+                if sent:
+                    log.info("waiting_chunks_sent", project=project.name, chunks=sent)
+
+    def _measure(self) -> None:
+        """Write the counters of provided contracts into storage_contracts and storage_metrics."""
+        now = self._clock()
+        for contract in self._state.contracts.all(role="provider"):
+            try:
+                usage = self._chunk_store.usage(contract.contract_id)
+            except UnknownContractError:
+                continue
+            changed = (usage.size_bytes, usage.chunks) != (contract.stored_bytes, contract.stored_chunks)
+            with self._state.transaction():
+                self._state.contracts.set_stored(
+                    contract.contract_id, stored_bytes=usage.size_bytes, stored_chunks=usage.chunks
+                )
+                if changed:
+                    self._state.metrics.record(
+                        Metric(
+                            contract_id=contract.contract_id,
+                            measured_at=now,
+                            stored_bytes=usage.size_bytes,
+                            stored_chunks=usage.chunks,
+                            bytes_in=usage.received_bytes,
+                            bytes_out=usage.sent_bytes,
+                        )
+                    )

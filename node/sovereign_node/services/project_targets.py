@@ -1,0 +1,203 @@
+"""The targets of a project, as far as they can be reached now, and the way of waiting chunks to providers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from sovereign_crypto.peer_id import peer_id_from_public_key
+from sovereign_crypto.project import ProjectKeys
+from sovereign_node.chunkstore import ChunkStore
+from sovereign_node.clock import Clock
+from sovereign_node.config import Config
+from sovereign_node.errors import NodeError
+from sovereign_node.keys import DeviceKeys
+from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.sessions import ChunkSessions
+from sovereign_node.services.targets import LocalTarget, RemoteTarget
+from sovereign_node.store import State
+from sovereign_node.store.contracts import Contract
+from sovereign_node.store.projects import Project
+from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
+
+log = structlog.get_logger(__name__)
+
+PUSH_BATCH = 32
+LIST_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class OpenTargets:
+    """Targets for the length of one operation.
+
+    Args:
+        remote: providers that answered.
+        local: this device's own store.
+        missing: names of providers that did not answer.
+    """
+
+    remote: list[RemoteTarget]
+    local: LocalTarget
+    missing: list[str]
+
+
+class ProjectTargets:
+    """Opens targets.
+
+    Args:
+        config: space for what waits.
+        identity: signs deletions in this network.
+        keys: of this device.
+        state: names of devices.
+        store: the local chunk store.
+        contracts: where this identity stores.
+        finder: reaches providers.
+        sessions: talks to them.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        identity: OwnIdentity,
+        keys: DeviceKeys,
+        state: State,
+        store: ChunkStore,
+        contracts: Contracts,
+        finder: PeerFinder,
+        sessions: ChunkSessions,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._identity = identity
+        self._keys = keys
+        self._state = state
+        self._store = store
+        self._contracts = contracts
+        self._finder = finder
+        self._sessions = sessions
+        self._clock = clock
+
+    @asynccontextmanager
+    async def open(self, project: Project, project_keys: ProjectKeys) -> AsyncIterator[OpenTargets]:
+        """Connect to every provider of the project and serve the block with those that answer."""
+        contracts = self._contracts_of(project)
+        reachable = await self._connect([_peer_of(item) for item in contracts])
+        missing: list[str] = []
+        async with AsyncExitStack() as stack:
+            remote: list[RemoteTarget] = []
+            for contract in contracts:
+                name = await trio.to_thread.run_sync(self._name_of, contract)
+                if _peer_of(contract) not in reachable:
+                    missing.append(name)
+                    continue
+                try:
+                    client = await stack.enter_async_context(self._sessions.open(_peer_of(contract)))
+                except NodeError as error:
+                    log.warning("provider_left_out", provider=name, reason=error.message)
+                    missing.append(name)
+                    continue
+                network_id = self._identity.network_id
+                remote.append(
+                    RemoteTarget(name, client, contract.contract_id, self._keys.signing, network_id, self._clock)
+                )
+            local = await trio.to_thread.run_sync(self._local, project_keys)
+            yield OpenTargets(remote, local, missing)
+
+    def names(self, project: Project) -> list[str]:
+        """Return the names of the providers that a project is meant for. Blocks."""
+        return [self._name_of(contract) for contract in self._contracts_of(project)]
+
+    def waiting_chunks(self, project_keys: ProjectKeys) -> int:
+        """Return how many chunks of a project wait in the local store. Blocks."""
+        if self._namespace(project_keys) not in self._store.contracts():
+            return 0
+        return self._store.usage(self._namespace(project_keys)).chunks
+
+    async def push(self, targets: OpenTargets, project_keys: ProjectKeys, copies: int) -> int:
+        """Move what waits in the local store to providers; nothing is removed before they have it.
+
+        Args:
+            targets: at least one remote one.
+            project_keys: of the project.
+            copies: how many providers get each chunk.
+
+        Returns:
+            Chunks that were sent.
+
+        Raises:
+            TargetError: a provider failed; what waits is still there.
+        """
+        sent = 0
+        for target in targets.remote[:copies]:
+            sent += await _copy_chunks(targets.local, target)
+            await _copy_heads(targets.local, target, project_keys.locator())
+        await trio.to_thread.run_sync(self._store.drop_contract, self._namespace(project_keys))
+        return sent
+
+    def _local(self, project_keys: ProjectKeys) -> LocalTarget:
+        return LocalTarget(
+            "this device", self._store, self._namespace(project_keys), self._config.backup.spool_bytes
+        )
+
+    def _namespace(self, project_keys: ProjectKeys) -> bytes:
+        return project_keys.locator(self._keys.public)
+
+    def _contracts_of(self, project: Project) -> list[Contract]:
+        live = self._contracts.live_as_customer()
+        if not project.placement:
+            return live
+        return [item for item in live if _peer_of(item) in project.placement]
+
+    def _name_of(self, contract: Contract) -> str:
+        device = self._state.devices.get(contract.provider_device)
+        return device.device_name if device is not None else _peer_of(contract)
+
+    async def _connect(self, peer_ids: list[str]) -> set[str]:
+        reachable: set[str] = set()
+
+        async def connect(peer_id: str) -> None:
+            try:
+                await self._finder.connect(peer_id)
+                reachable.add(peer_id)
+            except NodeError:
+                log.info("provider_not_reachable", peer_id=peer_id)
+
+        async with trio.open_nursery() as nursery:
+            for peer_id in set(peer_ids):
+                nursery.start_soon(connect, peer_id)
+        return reachable
+
+
+def _peer_of(contract: Contract) -> str:
+    return peer_id_from_public_key(contract.provider_device)
+
+
+async def _copy_chunks(source: LocalTarget, target: RemoteTarget) -> int:
+    sent, after = 0, b""
+    while ids := await source.list_ids(after, LIST_PAGE):
+        after = ids[-1]
+        present = await target.have(ids)
+        absent = [chunk_id for chunk_id, there in zip(ids, present, strict=True) if not there]
+        for start in range(0, len(absent), PUSH_BATCH):
+            batch = absent[start : start + PUSH_BATCH]
+            async with trio.open_nursery(strict_exception_groups=False) as nursery:
+                async for chunk_id, sealed in source.get(batch):
+                    nursery.start_soon(target.put, chunk_id, sealed)
+            sent += len(batch)
+    return sent
+
+
+async def _copy_heads(source: LocalTarget, target: RemoteTarget, locator: bytes) -> None:
+    held = {parse_head(raw).slot: parse_head(raw) for raw in await target.heads(locator)}
+    for raw in await source.heads(locator):
+        head = parse_head(raw)
+        current = held.get(head.slot)
+        if current is None or current.sequence < head.sequence:
+            await target.set_head(locator, raw, current.hash if current else NO_PREVIOUS)

@@ -1,0 +1,330 @@
+"""Projects of this device: protect, back up, list, restore, verify, forget, collect garbage."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from sovereign_crypto.project import ProjectKeys
+from sovereign_node.clock import Clock
+from sovereign_node.config import Config
+from sovereign_node.datadir import DataDir
+from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.keys import DeviceKeys
+from sovereign_node.services.lookup import only
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.project_keys import free_project_name, open_project_keys, seal_project_keys
+from sovereign_node.services.project_targets import OpenTargets, ProjectTargets
+from sovereign_node.services.seen_heads import StateSeenHeads
+from sovereign_node.store import State
+from sovereign_node.store.projects import Project
+from sovereign_node.store.snapshots import SnapshotRow
+from sovereign_node.vault.config import Source, VaultConfig
+from sovereign_node.vault.errors import TargetError
+from sovereign_node.vault.facade import Vault
+from sovereign_node.vault.report import BackupReport, ProgressNote
+from sovereign_node.vault.target import ChunkTarget
+from sovereign_protocols.vault.snapshot import SignedSnapshot
+
+log = structlog.get_logger(__name__)
+
+OnProgress = Callable[[ProgressNote], None]
+
+
+@dataclass(frozen=True)
+class OpenProject:
+    """A project that is ready for one operation.
+
+    Args:
+        project: its row.
+        keys: its keys.
+        targets: what could be reached.
+        vault: over the targets in use.
+    """
+
+    project: Project
+    keys: ProjectKeys
+    targets: OpenTargets
+    vault: Vault
+
+    @property
+    def is_local_only(self) -> bool:
+        """True if no provider could be reached, so that writes wait on this device."""
+        return not self.targets.remote
+
+
+@dataclass(frozen=True)
+class BackupOutcome:
+    """What a backup did, and where it went.
+
+    Args:
+        report: of the vault.
+        targets: names of the targets written to.
+        queued: nothing could be sent; it waits on this device.
+        missing: providers that did not answer.
+    """
+
+    report: BackupReport
+    targets: tuple[str, ...]
+    queued: bool
+    missing: tuple[str, ...]
+
+
+class Projects:
+    """Everything a user does with projects.
+
+    Args:
+        config: copies, compression.
+        data_dir: caches and spool.
+        identity: whose devices may write.
+        keys: of this device.
+        state: rows of projects and snapshots.
+        targets: opens targets.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data_dir: DataDir,
+        identity: OwnIdentity,
+        keys: DeviceKeys,
+        state: State,
+        targets: ProjectTargets,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._identity = identity
+        self._keys = keys
+        self._state = state
+        self._targets = targets
+        self._clock = clock
+        self._locks: dict[bytes, trio.Lock] = {}
+
+    def find(self, name: str) -> Project:
+        """Return the project that a user named. Blocks.
+
+        Raises:
+            NodeError: none, or several.
+        """
+        return only("project", name, self._state.projects.find(name), _label, "sovereign project list")
+
+    def chosen(self, name: str | None) -> list[Project]:
+        """Return the named project, or all that are in use. Blocks."""
+        return [self.find(name)] if name is not None else self._state.projects.all()
+
+    def protect(self, path: str, name: str | None, copies: int | None) -> Project:
+        """Make a project of a folder or a file. Blocks.
+
+        Raises:
+            NodeError: nothing there, protected already, or the name is taken.
+        """
+        source = Path(path).expanduser()
+        if not source.is_absolute() or not source.exists():
+            raise NodeError(
+                "path_not_found",
+                f"there is nothing at {source}",
+                "give an existing folder or file",
+                ExitCode.NOT_FOUND,
+            )
+        source = source.resolve()
+        self._refuse_own_data(source)
+        projects = self._state.projects.all()
+        for project in projects:
+            if str(source) in project.sources:
+                raise NodeError(
+                    "already_protected",
+                    f"{source} is protected as {project.name}",
+                    f"sovereign backup {project.name}",
+                )
+        if name is not None and any(project.name == name for project in projects):
+            raise NodeError("name_taken", f"a project named {name!r} exists", "choose another with --name")
+        project_keys = ProjectKeys.generate()
+        project = Project(
+            project_id=project_keys.project_id,
+            name=name or free_project_name(self._state, source.name or "root"),
+            sources=(str(source),),
+            sealed_keys=seal_project_keys(self._keys, project_keys),
+            added_at=self._clock(),
+            copies=copies or self._config.backup.copies,
+        )
+        with self._state.transaction():
+            self._state.projects.save(project)
+            self._state.audit.record("user", "project_added", project.project_id.hex(), "ok", at=self._clock())
+        return project
+
+    def unprotect(self, project: Project) -> None:
+        """Stop protecting a project on this device; what providers hold stays. Blocks."""
+        with self._state.transaction():
+            self._state.projects.remove(project.project_id, self._clock())
+            self._state.audit.record("user", "project_removed", project.project_id.hex(), "ok", at=self._clock())
+
+    def summary(self, project: Project) -> dict[str, Any]:
+        """Return what `status` shows of a project. Blocks."""
+        newest = self._state.snapshots.newest(project.project_id)
+        return {
+            "id": project.project_id.hex(),
+            "name": project.name,
+            "sources": list(project.sources),
+            "copies": project.copies,
+            "last_snapshot": newest.snapshot_id.hex() if newest else None,
+            "last_backup_at": project.last_backup_at,
+            "targets": self._targets.names(project),
+            "pending": self._targets.waiting_chunks(open_project_keys(self._keys, project)),
+        }
+
+    async def backup(self, project: Project, on_progress: OnProgress) -> BackupOutcome:
+        """Store what is new of a project.
+
+        Raises:
+            NodeError: it has no source here, or nothing took the data.
+        """
+        if not project.sources:
+            raise NodeError(
+                "no_source",
+                f"{project.name} has no source on this device",
+                f"restore it with: sovereign restore {project.name} --to DIR",
+            )
+        await trio.to_thread.run_sync(_require_sources, project)
+        async with self.open(project, for_writing=True) as opened:
+            sources = [Source(Path(path)) for path in project.sources]
+            report = await opened.vault.backup(sources, on_progress)
+            await self._remember(opened, await opened.vault.snapshots())
+            in_use: Sequence[ChunkTarget] = opened.targets.remote or [opened.targets.local]
+            at = self._clock()
+            await trio.to_thread.run_sync(self._state.projects.set_last_backup, project.project_id, at)
+            return BackupOutcome(
+                report,
+                tuple(target.name for target in in_use),
+                opened.is_local_only and bool(opened.targets.missing),
+                tuple(opened.targets.missing),
+            )
+
+    async def snapshots(self, project: Project) -> list[SnapshotRow]:
+        """Return the snapshots of a project, newest state that can be reached; the cached list when nothing can."""
+        try:
+            async with self.open(project) as opened:
+                await self._remember(opened, await opened.vault.snapshots())
+        except NodeError as error:
+            if error.exit_code != ExitCode.UNREACHABLE:
+                raise
+        return await trio.to_thread.run_sync(lambda: self._state.snapshots.all(project.project_id))
+
+    async def push_waiting(self, project: Project) -> int:
+        """Send what waits on this device, if a provider can be reached.
+
+        Returns:
+            Chunks that were sent.
+        """
+        project_keys = await trio.to_thread.run_sync(open_project_keys, self._keys, project)
+        if not await trio.to_thread.run_sync(self._targets.waiting_chunks, project_keys):
+            return 0
+        async with self._lock(project), self._targets.open(project, project_keys) as targets:
+            return await self._push(project, project_keys, targets)
+
+    @asynccontextmanager
+    async def open(self, project: Project, *, for_writing: bool = False) -> AsyncIterator[OpenProject]:
+        """Open the vault of a project over what can be reached.
+
+        Args:
+            project: its row.
+            for_writing: write to providers alone if there are any, after what waits here was sent to them.
+        """
+        project_keys = await trio.to_thread.run_sync(open_project_keys, self._keys, project)
+        async with self._lock(project), self._targets.open(project, project_keys) as targets:
+            if for_writing and targets.remote:
+                await self._push(project, project_keys, targets)
+            vault = await trio.to_thread.run_sync(self._open_vault, project, project_keys, targets, for_writing)
+            try:
+                yield OpenProject(project, project_keys, targets, vault)
+            finally:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(vault.close)
+
+    async def _push(self, project: Project, project_keys: ProjectKeys, targets: OpenTargets) -> int:
+        if not targets.remote or not await trio.to_thread.run_sync(self._targets.waiting_chunks, project_keys):
+            return 0
+        try:
+            return await self._targets.push(targets, project_keys, project.copies)
+        except TargetError as error:
+            raise NodeError(
+                "push_failed",
+                f"what waits on this device could not be sent: {error}",
+                "it stays here; try again later",
+                ExitCode.STORAGE_FULL if error.full else ExitCode.UNREACHABLE,
+            ) from error
+
+    def _open_vault(
+        self, project: Project, project_keys: ProjectKeys, targets: OpenTargets, for_writing: bool
+    ) -> Vault:
+        name = project.project_id.hex()
+        chosen: Sequence[ChunkTarget] = targets.remote
+        if not targets.remote or (not for_writing and self._targets.waiting_chunks(project_keys)):
+            chosen = [*targets.remote, targets.local]
+        known_devices = {*self._identity.log.active_devices, *self._identity.log.revoked_devices}
+        return Vault(
+            project_keys,
+            self._keys.signing,
+            cache_dir=self._data_dir.cache / name,
+            spool_dir=self._data_dir.spool / name,
+            targets=chosen,
+            seen=StateSeenHeads(self._state, self._clock),
+            is_author=known_devices.__contains__,
+            config=VaultConfig(
+                compression_level=self._config.backup.zstd_level,
+                copies=project.copies,
+                exclude_paths=(self._data_dir.root.resolve(),),
+            ),
+            clock=self._clock,
+            network_id=self._identity.network_id,
+        )
+
+    async def _remember(self, opened: OpenProject, found: Sequence[SignedSnapshot]) -> None:
+        """Bring the cached list of snapshots in line with what the heads say."""
+        await trio.to_thread.run_sync(self._save_snapshots, opened.project.project_id, found)
+
+    def _save_snapshots(self, project_id: bytes, found: Sequence[SignedSnapshot]) -> None:
+        live = {item.snapshot_id for item in found}
+        with self._state.transaction():
+            for row in self._state.snapshots.all(project_id):
+                if row.snapshot_id not in live:
+                    self._state.snapshots.forget(row.snapshot_id, self._clock())
+            for item in found:
+                self._state.snapshots.save(
+                    SnapshotRow(
+                        snapshot_id=item.snapshot_id,
+                        project_id=project_id,
+                        device_id=item.author,
+                        taken_at=item.content.created_at,
+                        file_count=item.content.files,
+                        size_bytes=item.content.size_bytes,
+                        parents=item.content.parents,
+                        raw=item.raw,
+                    )
+                )
+
+    def _lock(self, project: Project) -> trio.Lock:
+        return self._locks.setdefault(project.project_id, trio.Lock())
+
+    def _refuse_own_data(self, source: Path) -> None:
+        own = self._data_dir.root.resolve()
+        if source == own or own in source.parents:
+            raise NodeError(
+                "own_data", "the data directory of the node can't be protected by itself", "choose another folder"
+            )
+
+
+def _require_sources(project: Project) -> None:
+    if not any(Path(path).exists() for path in project.sources):
+        raise NodeError("source_missing", f"{project.sources[0]} is gone", "nothing was changed at the providers")
+
+
+def _label(project: Project) -> str:
+    return f"{project.name} ({project.project_id.hex()[:8]})"

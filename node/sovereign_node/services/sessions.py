@@ -1,0 +1,84 @@
+"""Sessions of the chunk protocol with providers, and the error that each ends with in words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sovereign_node.clock import Clock
+from sovereign_node.errors import NodeError
+from sovereign_node.net.streams import PeerStream
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_finder import PeerFinder, unreachable
+from sovereign_protocols.chunk import PROTOCOL_ID
+from sovereign_protocols.chunk.client import ChunkClient, Credentials, open_chunk_client
+from sovereign_protocols.errors import ConnectionLostError, ErrorCode, ProtocolError, RemoteError
+
+
+class ChunkSessions:
+    """Opens sessions as this device.
+
+    Args:
+        finder: reaches providers.
+        identity: certificate and log to show.
+        clock: wall time.
+    """
+
+    def __init__(self, finder: PeerFinder, identity: OwnIdentity, clock: Clock) -> None:
+        self._finder = finder
+        self._identity = identity
+        self._clock = clock
+
+    @asynccontextmanager
+    async def open(self, peer_id: str) -> AsyncIterator[ChunkClient]:
+        """Serve the block with a session to a provider.
+
+        Raises:
+            NodeError: unreachable, or it refuses this device.
+        """
+        credentials = Credentials(self._identity.certificate.raw, self._identity.log.entries)
+        stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
+        async with open_session(stream, credentials, self._clock) as client:
+            yield client
+
+
+@asynccontextmanager
+async def open_session(
+    stream: PeerStream, credentials: Credentials | None, clock: Clock
+) -> AsyncIterator[ChunkClient]:
+    """Serve the block with a session; without credentials only the identity record can be read.
+
+    Args:
+        stream: of the chunk protocol, fresh.
+        credentials: of this device, or None.
+        clock: wall time.
+
+    Raises:
+        NodeError: the connection was lost, or the provider refuses.
+    """
+    try:
+        async with open_chunk_client(stream, credentials, clock_at=clock()) as client:
+            yield client
+    except ProtocolError as error:
+        raise session_error(error, stream.peer_id, clock()) from error
+
+
+def session_error(error: ProtocolError, peer_id: str, now: int) -> NodeError:
+    """Put the end of a session into words."""
+    if isinstance(error, ConnectionLostError):
+        return unreachable(peer_id)
+    if isinstance(error, RemoteError) and error.code == ErrorCode.CLOCK_SKEW:
+        difference = now - int(error.data.get("clock_at", now))
+        direction = "ahead of" if difference > 0 else "behind"
+        return NodeError(
+            "clock_skew",
+            f"the clock of this device is {abs(difference)} s {direction} {peer_id}",
+            "set the clock of this device, if it is the wrong one",
+        )
+    if isinstance(error, RemoteError) and error.code == ErrorCode.IDENTITY:
+        return NodeError(
+            "device_refused",
+            f"{peer_id} does not accept this device's certificate",
+            "the device may have been revoked; see `sovereign devices` on another device",
+        )
+    return NodeError("provider_refused", f"{peer_id} ended the conversation: {error}", "see `sovereign doctor`")

@@ -1,0 +1,205 @@
+"""Where a vault writes: a provider under contract, or this device's own store while no provider is reachable."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from sovereign_crypto.signing import SigningKey
+from sovereign_node.chunkstore import ChunkStore, ChunkStoreError, PutOutcome, StoreFullError
+from sovereign_node.chunkstore import HeadConflictError as StoredHeadConflictError
+from sovereign_node.clock import Clock
+from sovereign_node.vault.errors import HeadConflictError, TargetError
+from sovereign_node.vault.target import Sealed
+from sovereign_protocols.chunk import limits
+from sovereign_protocols.chunk.client import ChunkClient
+from sovereign_protocols.chunk.deletion import sign_deletion
+from sovereign_protocols.errors import ConnectionLostError, ErrorCode, ProtocolError, RemoteError
+from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
+
+Result = TypeVar("Result")
+
+
+class RemoteTarget:
+    """One provider under one contract.
+
+    Args:
+        name: for people.
+        client: open session.
+        contract_id: 32 bytes.
+        key: of this device; signs deletions.
+        network_id: 32 bytes.
+        clock: wall time.
+    """
+
+    checks_ids = True
+
+    def __init__(
+        self, name: str, client: ChunkClient, contract_id: bytes, key: SigningKey, network_id: bytes, clock: Clock
+    ) -> None:
+        self.name = name
+        self.contract_id = contract_id
+        self._client = client
+        self._key = key
+        self._network_id = network_id
+        self._clock = clock
+
+    async def have(self, ids: Sequence[bytes]) -> list[bool]:
+        """See ChunkTarget."""
+        try:
+            return await self._client.have(self.contract_id, ids)
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def put(self, chunk_id: bytes, sealed: Sealed) -> None:
+        """See ChunkTarget."""
+        try:
+            await self._client.put(self.contract_id, chunk_id, sealed)
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """See ChunkTarget."""
+        try:
+            async for chunk_id, sealed in self._client.get(self.contract_id, ids):
+                yield chunk_id, sealed
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def delete(self, ids: Sequence[bytes]) -> None:
+        """See ChunkTarget."""
+        try:
+            for start in range(0, len(ids), limits.MAX_IDS):
+                part = ids[start : start + limits.MAX_IDS]
+                statement = sign_deletion(
+                    self._key, self.contract_id, part, signed_at=self._clock(), network_id=self._network_id
+                )
+                await self._client.delete(self.contract_id, statement)
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def heads(self, locator: bytes) -> list[bytes]:
+        """See ChunkTarget."""
+        try:
+            return [head for _, head in await self._client.head_get(self.contract_id, locator)]
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
+        """See ChunkTarget."""
+        previous = None if previous_hash == NO_PREVIOUS else previous_hash
+        try:
+            await self._client.head_set(self.contract_id, locator, head, previous)
+        except RemoteError as error:
+            if error.code == ErrorCode.CONFLICT:
+                raise HeadConflictError(self.name) from error
+            raise self._error(error) from error
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def list_ids(self, after: bytes, limit: int) -> list[bytes]:
+        """See ChunkTarget."""
+        try:
+            found = await self._client.list_ids(self.contract_id, after=after or None)
+        except ProtocolError as error:
+            raise self._error(error) from error
+        return found[:limit]
+
+    def _error(self, error: ProtocolError) -> TargetError:
+        if isinstance(error, ConnectionLostError):
+            return TargetError(self.name, "the connection was lost")
+        if isinstance(error, RemoteError):
+            words = _WORDS.get(error.code, f"refused: {error.code.value}")
+            return TargetError(self.name, words, full=error.code in (ErrorCode.QUOTA, ErrorCode.FULL))
+        return TargetError(self.name, f"broke the protocol: {error}")
+
+
+_WORDS = {
+    ErrorCode.QUOTA: "the contract's capacity is used up",
+    ErrorCode.FULL: "its disk is full",
+    ErrorCode.DENIED: "the contract does not allow this now",
+    ErrorCode.STORAGE: "its disk failed",
+    ErrorCode.BUSY: "it is busy",
+}
+
+
+class LocalTarget:
+    """This device's own chunk store, one namespace per project.
+
+    Args:
+        name: for people.
+        store: the chunk store.
+        namespace: 32 bytes, in the place of a contract id.
+        quota_bytes: what may wait here.
+    """
+
+    checks_ids = False
+
+    def __init__(self, name: str, store: ChunkStore, namespace: bytes, quota_bytes: int) -> None:
+        self.name = name
+        self._store = store
+        self._namespace = namespace
+        store.set_quota(namespace, quota_bytes)
+
+    async def have(self, ids: Sequence[bytes]) -> list[bool]:
+        """See ChunkTarget."""
+        return await self._run(lambda: self._store.has(self._namespace, ids))
+
+    async def put(self, chunk_id: bytes, sealed: Sealed) -> None:
+        """See ChunkTarget."""
+        outcomes = await self._run(lambda: self._store.put_many(self._namespace, [(chunk_id, sealed)]))
+        if outcomes[0] is PutOutcome.OVER_QUOTA:
+            raise TargetError(self.name, "the space for waiting backups is used up", full=True)
+
+    async def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        """See ChunkTarget."""
+        for chunk_id in ids:
+            sealed = await self._run(lambda wanted=chunk_id: self._store.get(self._namespace, wanted))  # type: ignore[misc]
+            if sealed is not None:
+                yield chunk_id, sealed
+
+    async def delete(self, ids: Sequence[bytes]) -> None:
+        """See ChunkTarget. Own copies need no grace period."""
+
+        def drop() -> None:
+            self._store.mark_deleted(self._namespace, ids, 0)
+            self._store.purge(1)
+
+        await self._run(drop)
+
+    async def heads(self, locator: bytes) -> list[bytes]:
+        """See ChunkTarget."""
+        found = await self._run(lambda: self._store.heads(self._namespace, locator))
+        return [head for _, head in found]
+
+    async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
+        """See ChunkTarget."""
+        previous = None if previous_hash == NO_PREVIOUS else previous_hash
+        device = parse_head(head).device
+        try:
+            await self._run(lambda: self._store.set_head(self._namespace, locator, device, head, previous))
+        except StoredHeadConflictError as error:
+            raise HeadConflictError(self.name) from error
+
+    async def list_ids(self, after: bytes, limit: int) -> list[bytes]:
+        """See ChunkTarget."""
+
+        def take() -> list[bytes]:
+            found: list[bytes] = []
+            for chunk_id in self._store.iter_ids(self._namespace, after=after):
+                if len(found) >= limit:
+                    break
+                found.append(chunk_id)
+            return found
+
+        return await self._run(take)
+
+    async def _run(self, function: Callable[[], Result]) -> Result:
+        try:
+            return await trio.to_thread.run_sync(function)
+        except StoredHeadConflictError:
+            raise
+        except ChunkStoreError as error:
+            raise TargetError(self.name, str(error), full=isinstance(error, StoreFullError)) from error
