@@ -97,7 +97,10 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     ("seconds", "text"),
     [
         (-1, "0 s"),
-        (0.4, "0 s"),
+        (0, "0 s"),
+        (0.44, "0.4 s"),
+        (3, "3 s"),
+        (9.96, "10 s"),
         (59.4, "59 s"),
         (59.6, "1 min 00 s"),
         (754, "12 min 34 s"),

@@ -143,6 +143,8 @@ class ApiClient:
             raw = response.read(MAX_ANSWER_BYTES + 1)
             if len(raw) > MAX_ANSWER_BYTES:
                 raise _unexpected_answer("it is too long")
+            if not raw or response.length:  # bytes that were announced and have not come
+                raise self._gone()
             document = _parse(raw)
             if response.status != 200:
                 raise _error_of(document)

@@ -185,6 +185,13 @@ def test_a_node_that_hangs_up_is_gone(data_dir: DataDir, answering: Any) -> None
     assert (error.code, error.exit_code) == ("node_gone", ExitCode.NOT_RUNNING)
 
 
+def test_an_answer_that_is_cut_off_means_gone(data_dir: DataDir, answering: Any) -> None:
+    answering(b"")
+    assert failure(data_dir).code == "node_gone"
+    answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "")
+    assert failure(data_dir).code == "node_gone"
+
+
 def test_a_server_that_speaks_no_http_is_gone(data_dir: DataDir, answering: Any) -> None:
     answering(b"SSH-2.0\r\n", "")
     assert failure(data_dir).code == "node_gone"

@@ -533,6 +533,18 @@ def test_down_waits_until_the_node_has_gone(node: Any, cli: Any) -> None:
     assert outcome.document == {"stopped": True, "pid": 4242}
 
 
+def test_down_is_content_with_a_node_that_goes_before_it_answers(node: Any, cli: Any) -> None:
+    def stop(_body: Any) -> bytes:
+        node.data_dir.api_file.unlink()
+        return b""
+
+    node.answers["shutdown"] = stop
+    assert cli("down").out == "The node has stopped.\n"
+    node.announce()
+    node.fail("shutdown", "bad_token", 1, 401)
+    assert cli("down").code == 1
+
+
 def test_device_revoke_sends_the_passphrase_of_a_file(node: Any, cli: Any, tmp_path: Any) -> None:
     secret = tmp_path / "secret"
     secret.write_text(" pass word \nsecond line\n")

@@ -18,7 +18,11 @@ POLL_INTERVAL_S = 0.05
 def down(session: Session) -> None:
     """Stop the node, and wait until it has stopped."""
     pid = read_endpoint(session.data_dir).pid
-    session.call("shutdown")
+    try:
+        session.call("shutdown")
+    except NodeError as error:
+        if error.code != "node_gone":  # it may be gone before its answer is out
+            raise
     wait_stopped(session.data_dir, pid)
     session.report({"stopped": True, "pid": pid}, lambda _: ["The node has stopped."])
 
