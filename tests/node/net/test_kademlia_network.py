@@ -11,6 +11,7 @@ from sovereign_node.net.network import Network
 from sovereign_protocols.discovery.keys import OFFERS_RENDEZVOUS, peer_record_key
 from sovereign_protocols.discovery.records import PeerRecord, sign_peer_record
 from sovereign_protocols.discovery.validator import SovereignValidator
+from sovereign_protocols.kad import PROTOCOL_ID
 
 NOW = 1_800_000_000
 _IDENTITY = SigningKey.from_seed(b"i" * 32)
@@ -40,7 +41,8 @@ class Nodes:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._stop = trio.Event()
+        self._stops: dict[str, trio.Event] = {}
+        self._gone: dict[str, trio.Event] = {}
 
     async def start(self, number: int) -> Node:
         key = SigningKey.from_seed(number.to_bytes(32, "big"))
@@ -59,12 +61,20 @@ class Nodes:
         async with open_network(key, listen=["/ip4/127.0.0.1/tcp/0"]) as network, trio.open_nursery() as nursery:
             kademlia = Kademlia(network, validator=SovereignValidator(), clock=lambda: NOW)
             await nursery.start(lambda task_status: kademlia.run(task_status=task_status))
+            stop = self._stops[network.peer_id] = trio.Event()
+            gone = self._gone[network.peer_id] = trio.Event()
             task_status.started((key, network, kademlia))
-            await self._stop.wait()
+            await stop.wait()
             nursery.cancel_scope.cancel()
+        gone.set()
+
+    async def kill(self, node: Node) -> None:
+        self._stops[node[1].peer_id].set()
+        await self._gone[node[1].peer_id].wait()
 
     def stop(self) -> None:
-        self._stop.set()
+        for stop in self._stops.values():
+            stop.set()
 
 
 @pytest.fixture
@@ -96,3 +106,26 @@ async def test_a_restored_table_needs_no_bootstrap_address(nodes):
     _, _, newcomer = await nodes.start(99)
     assert await newcomer.restore(members[3][2].snapshot()) >= 3
     assert await newcomer.provide(OFFERS_RENDEZVOUS) == 4
+
+
+async def _never_answer(_stream: object) -> None:
+    await trio.sleep_forever()
+
+
+@pytest.mark.slow
+async def test_lookups_survive_closed_and_hung_nodes(nodes):
+    members = await nodes.start_joined(12)
+    stored = {}
+    for key, network, kademlia in members[:4]:
+        stored[peer_record_key(key.public)] = record = make_record(key, network.addresses(), 1)
+        await kademlia.put(peer_record_key(key.public), record)
+        await kademlia.provide(OFFERS_RENDEZVOUS)
+    for node in members[4:7]:
+        await nodes.kill(node)
+    for _, network, _ in members[7:10]:
+        network.set_handler(PROTOCOL_ID, _never_answer)
+    for _, network, kademlia in members[:4] + members[10:]:
+        for key, record in stored.items():
+            assert await kademlia.get(key) == record
+        found = {peer.peer_id for peer in await kademlia.find_providers(OFFERS_RENDEZVOUS)}
+        assert found == {other.peer_id for _, other, _ in members[:4]} - {network.peer_id}

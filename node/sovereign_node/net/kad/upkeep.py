@@ -67,6 +67,13 @@ class Upkeep:
                 self._entrances[contact.peer_id] = contact
         while len(self._entrances) > MAX_REMEMBERED_ENTRANCES:
             del self._entrances[next(iter(self._entrances))]
+        await self._adopt_all(contacts)
+        if len(self._walker.table):
+            neighbours = await self._walker.find_node(self._walker.own_peer_id)
+            await self._adopt_all([peer for peer in neighbours if self._walker.table.wants(peer.peer_id)])
+        self.wake()
+
+    async def _adopt_all(self, contacts: Sequence[Contact]) -> None:
         limiter = trio.CapacityLimiter(_JOIN_PARALLEL)
 
         async def adopt(contact: Contact) -> None:
@@ -78,9 +85,6 @@ class Upkeep:
             async with trio.open_nursery() as nursery:
                 for contact in contacts:
                     nursery.start_soon(adopt, contact)
-        if len(self._walker.table):
-            await self._walker.find_node(self._walker.own_peer_id)
-        self.wake()
 
     def note_published(self, publication: Publication, reached: int) -> None:
         """Plan the next repetition.

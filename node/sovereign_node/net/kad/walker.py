@@ -120,6 +120,7 @@ class Walker:
         Returns:
             Whether it answered.
         """
+        self._newcomers.pop(contact.peer_id, None)
         question = Message(MessageType.FIND_NODE, key=contact.peer_id)
         try:
             answer = await self.caller.call(contact, question)
@@ -169,8 +170,7 @@ class Walker:
             while not self._newcomers:
                 self._arrived = trio.Event() if self._arrived.is_set() else self._arrived
                 await self._arrived.wait()
-            peer_id = next(iter(self._newcomers))
-            await self.adopt(self._newcomers.pop(peer_id))
+            await self.adopt(next(iter(self._newcomers.values())))
 
     def _seeds(self, target: int) -> list[Contact]:
         count = self.settings.replicas
