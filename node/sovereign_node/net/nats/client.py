@@ -12,6 +12,8 @@ from sovereign_node.net.nats.connection import MessageHandler, NatsConnection, S
 from sovereign_node.net.nats.errors import RelayLostError, RelayRefusedError, RelayUnreachableError
 from sovereign_protocols.relay.endpoint import Endpoint
 
+_SHORTEST_WAIT_S = 0.1
+
 _log = structlog.get_logger(__name__)
 
 
@@ -105,11 +107,11 @@ class NatsClient:
     @property
     def connection(self) -> NatsConnection | None:
         """The connection that works now, if any."""
-        return self._connection
+        return self._working()
 
     def status(self) -> ClientStatus:
         """Describe the client as it is now."""
-        return ClientStatus(self._server.url, self._connection is not None, self._connects, self._last_error)
+        return ClientStatus(self._server.url, self._working() is not None, self._connects, self._last_error)
 
     async def run(self) -> None:
         """Connect, and connect again whenever the connection ends, until cancelled."""
@@ -121,7 +123,7 @@ class NatsClient:
             except RelayUnreachableError as error:
                 self._note(error)
                 turn += 1
-                # A lost connection, and every server of the list in turn, are tried without a wait but once.
+                # The other servers of the list are tried at once, the first one after them only after a wait.
                 if turn % len(self._endpoints) == 0 or isinstance(error, RelayLostError):
                     await self._wait()
 
@@ -161,8 +163,10 @@ class NatsClient:
     async def _wait(self) -> None:
         self._hurry = trio.Event()
         wait_s = self._backoff.next_wait_s()
-        await trio.sleep(min(wait_s, 0.1))
-        with trio.move_on_after(wait_s - 0.1):
+        # However often somebody asks, a dead server is not tried more than ten times a second.
+        held_s = min(wait_s, _SHORTEST_WAIT_S)
+        await trio.sleep(held_s)
+        with trio.move_on_after(wait_s - held_s):
             await self._hurry.wait()
 
     async def connected(self) -> NatsConnection:
@@ -171,12 +175,18 @@ class NatsClient:
         Raises:
             RelayUnreachableError: that attempt failed.
         """
-        if self._connection is None:
+        await trio.lowlevel.checkpoint()
+        if self._working() is None:
             self._hurry.set()
             await self._outcome.wait()
-            if self._connection is None:
-                raise RelayUnreachableError(self._server.url, self._last_error)
-        return self._connection
+        connection = self._working()
+        if connection is None:
+            raise RelayUnreachableError(self._server.url, self._last_error)
+        return connection
+
+    def _working(self) -> NatsConnection | None:
+        connection = self._connection
+        return None if connection is None or connection.closed.is_set() else connection
 
     def retry_now(self) -> None:
         """Do not wait for the next attempt: the network has changed, or the machine woke up."""
@@ -192,8 +202,9 @@ class NatsClient:
         self._next_key += 1
         key = self._next_key
         self._lasting[key] = (subject, on_message)
-        if self._connection is not None and not self._connection.closed.is_set():
-            self._lasting_sids[key] = self._connection.subscribe(subject, on_message)
+        connection = self._working()
+        if connection is not None:
+            self._lasting_sids[key] = connection.subscribe(subject, on_message)
         return key
 
     def unsubscribe(self, key: int) -> None:
