@@ -114,7 +114,7 @@ class Projects:
         Raises:
             NodeError: none, or several.
         """
-        return only("project", name, self._state.projects.find(name), _label, "sovereign project list")
+        return only("project", name, self._state.projects.find(name), _label, "sovereign projects")
 
     def chosen(self, name: str | None) -> list[Project]:
         """Return the named project, or all that are in use. Blocks."""

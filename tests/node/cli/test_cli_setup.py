@@ -158,6 +158,8 @@ def joins(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return Joined()
 
     monkeypatch.setattr("sovereign_node.services.join.join_identity", join_identity)
+    # Logging would stay bound to the captured standard error of this test.
+    monkeypatch.setattr("sovereign_node.log.configure_logging", lambda: None)
     return seen
 
 

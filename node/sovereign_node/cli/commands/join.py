@@ -1,5 +1,6 @@
 """``sovereign join``: bring an identity back on a new device with its recovery kit."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,10 +51,11 @@ def join(
     from sovereign_node.cli.kit import parse_kit, read_kit_text
 
     kit, hints = parse_kit(read_kit_text(kit_file))
-    passphrase = _passphrase(passphrase_file, passphrase_command, none=no_passphrase_slot)
+    passphrase = _passphrase(session, passphrase_file, passphrase_command, none=no_passphrase_slot)
     # The network stack takes a second to load: only now, when nothing can be wrong with the command line.
     import trio
 
+    from sovereign_node.log import configure_logging
     from sovereign_node.services.join import JoinResult, join_identity
     from sovereign_node.services.setup import DeviceOptions
 
@@ -66,6 +68,7 @@ def join(
         )
         return await join_identity(session.data_dir.root, kit, options, passphrase, session.note)
 
+    configure_logging()
     result = trio.run(run)
     document = {
         "identity": result.identity_id.hex(),
@@ -78,18 +81,21 @@ def join(
     session.report(document, lambda joined: _view(joined, session))
 
 
-def _passphrase(file: Path | None, command_line: str | None, *, none: bool) -> str | None:
+def _passphrase(session: Session, file: Path | None, command_line: str | None, *, none: bool) -> str | None:
     from sovereign_node.cli.passphrase import read_passphrase
 
-    if not none:
-        return read_passphrase(file, command_line, new=True, purpose="New passphrase for this device")
-    if file is not None or command_line is not None:
+    given = file is not None or command_line is not None
+    if none and given:
         raise NodeError(
             "bad_passphrase_source",
             "--no-passphrase-slot and a passphrase exclude each other",
             "leave one out",
             ExitCode.USAGE,
         )
+    if given or (not none and sys.stdin.isatty()):
+        return read_passphrase(file, command_line, new=True, purpose="New passphrase for this device")
+    # The kit alone is enough to come back; a script that has nobody to ask must not fail at this.
+    session.note("no passphrase is kept on this device; acts of the owner, such as revoking a device, need another")
     return None
 
 
