@@ -7,6 +7,7 @@ and its half-sent records are answered in `streams.StockStream`.)
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -30,20 +31,29 @@ class WindowExceededError(IOException):  # type: ignore[misc]
 class BoundedBuffer(bytearray):
     """A stream's receive buffer that refuses to grow past the largest window."""
 
+    overflow: Callable[[], None]
+
     def extend(self, data: Any) -> None:
         """Append, within bounds.
 
         Raises:
-            WindowExceededError: ends the connection; its reader passes it on.
+            WindowExceededError: after which the stream is not whole; the connection is being closed.
         """
         if len(self) + len(data) > _MAX_BUFFERED_BYTES:
+            self.overflow()
             raise WindowExceededError("the peer exceeds its window")
         super().extend(data)
 
 
 class _BoundedBuffers(dict[int, bytearray]):
+    def __init__(self, overflow: Callable[[], None]) -> None:
+        super().__init__()
+        self._overflow = overflow
+
     def __setitem__(self, stream_id: int, buffer: bytearray) -> None:
-        super().__setitem__(stream_id, BoundedBuffer(buffer))
+        bounded = BoundedBuffer(buffer)
+        bounded.overflow = self._overflow
+        super().__setitem__(stream_id, bounded)
 
 
 class GuardedYamux(Yamux):  # type: ignore[misc]
@@ -51,7 +61,7 @@ class GuardedYamux(Yamux):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.stream_buffers = _BoundedBuffers()
+        self.stream_buffers = _BoundedBuffers(self._give_up)
         self._reader: trio.lowlevel.Task | None = None
         self._answers: deque[bytes] = deque()
         self._answers_wake = trio.Event()
@@ -74,6 +84,11 @@ class GuardedYamux(Yamux):  # type: ignore[misc]
             _log.warning("peer_broke_yamux", peer_id=str(self.peer_id), reason=str(error))
             self.event_shutting_down.set()
             await self._cleanup_on_error()
+
+    def _give_up(self) -> None:
+        """Close the connection from the middle of libp2p's reader, which swallows what is raised there."""
+        _log.warning("peer_broke_yamux", peer_id=str(self.peer_id), reason="the peer exceeds its window")
+        self._nursery.start_soon(self.close)
 
     async def _send_answers(self) -> None:
         while True:

@@ -38,6 +38,11 @@ async def make_pair(connected):
         done.set()
 
 
+async def drain(stream) -> None:
+    while await stream.receive_some(MIB):
+        pass
+
+
 async def test_is_a_trio_half_closeable_stream(make_pair):
     await check_half_closeable_stream(make_pair, None)
 
@@ -113,8 +118,7 @@ async def test_cancelled_write_breaks_only_its_stream(make_pair):
     assert scope.cancelled_caught
     await near.aclose()
     with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
-        while await far.receive_some(MIB):
-            pass
+        await drain(far)
     await other_near.send_all(b"still here")
     assert await other_far.receive_some(100) == b"still here"
 
