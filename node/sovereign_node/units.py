@@ -73,7 +73,7 @@ def parse_duration(text: str) -> int:
 
 def format_duration(seconds: float) -> str:
     """Return a duration by its two largest units, ``3 h 05 min``, or ``0.4 s``."""
-    if 0 < seconds < 9.95 and seconds != int(seconds):
+    if 0.05 <= seconds < 9.95 and seconds != int(seconds):
         return f"{seconds:.1f} s"
     whole = max(0, round(seconds))
     if whole < 60:

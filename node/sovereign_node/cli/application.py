@@ -10,6 +10,7 @@ from sovereign_node.cli.coercion import PlainGroup
 from sovereign_node.cli.session import DataDirOption, GlobalOptions, JsonOption, QuietOption
 
 HELP = "Keep your data on your own devices, with encrypted copies at providers who can read nothing."
+COMPLETION_VARIABLE = "_SOVEREIGN_COMPLETE"
 EPILOG = "First steps: sovereign init, sovereign up, then in another terminal: sovereign offers."
 
 

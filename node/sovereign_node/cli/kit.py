@@ -67,9 +67,7 @@ def show_kit(groups_text: str, qr_payload: str, *, with_qr: bool) -> None:
     """Show the kit on standard error, which is the terminal; standard output may go to a log."""
     screen = console(stderr=True)
     screen.print(styled("Your recovery kit", "bold"))
-    screen.print(
-        "It is the only way back when every device is lost. Write it down or photograph it; it is shown once."
-    )
+    screen.print("It is the only way back when every device is lost. Write it down or print it; it is shown once.")
     write_message(f"\n{in_lines(groups_text)}\n")
     if with_qr:
         write_message(qr_text(qr_payload))

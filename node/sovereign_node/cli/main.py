@@ -26,6 +26,10 @@ def build() -> TyperGroup:
     from sovereign_node.cli.commands import register_all
 
     register_all()
+    if application.COMPLETION_VARIABLE in os.environ:  # a shell asks; Typer loads this only with its own options
+        from typer._completion_classes import completion_init
+
+        completion_init()
     command = get_command(application.app)
     assert isinstance(command, TyperGroup)
     return command

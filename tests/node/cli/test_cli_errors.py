@@ -52,6 +52,24 @@ def test_wrong_words_get_a_message_and_a_next_step(cli: Any, words: list[str], m
     assert as_json.document["error"]["exit_code"] == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "proposed"),
+    [("sovereign sta", "status"), ("sovereign contract o", "open"), ("sovereign verify --re", "--read-data")],
+)
+def test_the_shell_completes(line: str, proposed: str) -> None:
+    asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SOVEREIGN_COMPLETE": "complete_bash"}
+    program = [sys.executable, "-m", "sovereign_node.cli.main"]
+    finished = subprocess.run(program, env={**os.environ, **asked}, capture_output=True, check=True, text=True)
+    assert finished.stdout.split() == [proposed]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_ask_this_program(cli: Any, shell: str) -> None:
+    script = cli("completion", shell).out
+    assert "_SOVEREIGN_COMPLETE" in script
+    assert cli("completion", shell, "--json").document["script"].strip() == script.strip()
+
+
 @pytest.mark.parametrize("words", [[], ["contract"], ["provider"], ["provider", "offer"]])
 def test_a_group_without_command_shows_its_help(cli: Any, words: list[str]) -> None:
     outcome = cli(*words)

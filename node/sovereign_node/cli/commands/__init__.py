@@ -29,6 +29,7 @@ MODULES = (
     "audit",
     "config",
     "service",
+    "completion",
 )
 
 

@@ -1,6 +1,7 @@
 """``sovereign protect``, ``unprotect`` and ``projects``: what is backed up."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ def projects(session: Session) -> None:
 def _protected(project: dict[str, Any]) -> Iterator[Any]:
     yield styled(f"{project['name']} is protected", "bold green")
     yield from (f"  {escape(source)}" for source in project["sources"])
-    yield f"Next: sovereign backup {escape(project['name'])}"
+    yield f"Next: sovereign backup {escape(shlex.quote(project['name']))}"
 
 
 def _list(found: list[dict[str, Any]]) -> Iterator[Any]:
