@@ -2,7 +2,7 @@
 
 import secrets
 import struct
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 from libp2p import new_host
@@ -44,7 +44,8 @@ class ScriptedConnection:
         self.writes_hang = False
 
     async def deliver(self, data: bytes) -> None:
-        await self._send.send(data)
+        with suppress(trio.ClosedResourceError):
+            await self._send.send(data)
 
     async def read(self, n=None) -> bytes:
         if not self._rest:
