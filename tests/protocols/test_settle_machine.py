@@ -1,8 +1,8 @@
 """Customer and provider play vouchers with loss, duplication, reordering, restarts and cheating.
 
 After every step the invariants hold: vouchers of a lane never fall and count up by one; a device signs at most one
-for each number and none above its own meter; a lane belongs to one device; a restored device signs nothing before it
-knows its newest voucher; exposure stays within the limit; no micro-VIBE appears or vanishes in the books.
+for each number and none above its own meter; a lane belongs to one device; a restored device signs nothing before
+it knows its newest voucher; exposure stays within the limit; no micro-VIBE appears or vanishes in the books.
 """
 
 import dataclasses

@@ -25,10 +25,12 @@ from sovereign_node.store.evidence import Evidence, EvidenceLog
 from sovereign_node.store.heads import HeadVerdict, SeenHead, SeenHeads
 from sovereign_node.store.identity_logs import IdentityLogEntry, IdentityLogs
 from sovereign_node.store.jobs import Job, Jobs
+from sovereign_node.store.ledger import Ledger
 from sovereign_node.store.meta import Meta
 from sovereign_node.store.metrics import Metric, Metrics
 from sovereign_node.store.peers import PeerAddress, Peers
 from sovereign_node.store.projects import Collaborator, Collaborators, Project, Projects
+from sovereign_node.store.settlement import Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import SnapshotRow, Snapshots
 from sovereign_node.store.state import State, open_state
 
@@ -55,7 +57,9 @@ __all__ = [
     "IdentityLogs",
     "Job",
     "Jobs",
+    "Ledger",
     "Meta",
+    "Meters",
     "Metric",
     "Metrics",
     "PeerAddress",
@@ -64,6 +68,7 @@ __all__ = [
     "Projects",
     "SeenHead",
     "SeenHeads",
+    "SettlementMessages",
     "SnapshotRow",
     "Snapshots",
     "State",
@@ -76,5 +81,6 @@ __all__ = [
     "StateFullError",
     "StateTooNewError",
     "StateUnsupportedError",
+    "Vouchers",
     "open_state",
 ]

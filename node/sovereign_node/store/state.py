@@ -20,11 +20,13 @@ from sovereign_node.store.evidence import EvidenceLog
 from sovereign_node.store.heads import SeenHeads
 from sovereign_node.store.identity_logs import IdentityLogs
 from sovereign_node.store.jobs import Jobs
+from sovereign_node.store.ledger import Ledger
 from sovereign_node.store.meta import Meta
 from sovereign_node.store.metrics import Metrics
 from sovereign_node.store.migrate import migrate
 from sovereign_node.store.peers import Peers
 from sovereign_node.store.projects import Collaborators, Projects
+from sovereign_node.store.settlement import Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import Snapshots
 
 _INSTANCE_BYTES = 8
@@ -55,6 +57,10 @@ class State:
         self.dht_records = DhtRecords(self._database)
         self.jobs = Jobs(self._database)
         self.audit = AuditLog(self._database)
+        self.meters = Meters(self._database)
+        self.vouchers = Vouchers(self._database)
+        self.settlement = SettlementMessages(self._database)
+        self.ledger = Ledger(self._database)
         self._marker_path = marker.marker_path(path)
         self._closed = False
         #: Whether this database comes from a backup or another machine; see `accept_restore`.
