@@ -157,7 +157,7 @@ class NoiseSession:
 
     def _messages(self, parts: Sequence[Part], total: int) -> "list[Part]":
         """Cut the joined parts into full messages, copying only those that span two parts."""
-        if len(parts) == 1 and total <= MESSAGE_BYTES:
+        if len(parts) == 1 and 0 < total <= MESSAGE_BYTES:
             return [parts[0]]
         messages: list[Part] = []
         gathered = bytearray()
