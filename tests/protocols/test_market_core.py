@@ -92,7 +92,7 @@ def test_a_message_out_of_bounds_is_not_sent() -> None:
 def test_the_largest_messages_fit_a_frame() -> None:
     item = (b"\xff" * 32, "terminated", bytes(2048), bytes(2048))
     assert len(m.encode_message(2**32 - 1, m.ContractList((item,) * 13, more=True))) < 65_536
-    state = m.LatestState(bytes(32), "terminated", bytes(2048), bytes(2048), 1, 1, (bytes(512),) * 64, bytes(2048))
+    state = m.LatestState(bytes(32), "terminated", bytes(2048), bytes(2048), 1, 1, (bytes(1024),) * 40, bytes(2048))
     assert len(m.encode_message(2**32 - 1, state)) < 65_536
 
 

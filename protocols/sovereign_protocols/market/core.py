@@ -6,7 +6,7 @@ Source: protocols/specs/market.md, "States".
 """
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
@@ -18,7 +18,9 @@ from sovereign_protocols.market import messages as m
 #: A caller that does not read answers must not fill the memory of the other side.
 MAX_IN_FLIGHT: Final = 16
 
-ANSWERS: Final[Mapping[type[m.Message], type[m.Message]]] = {
+Answers = Mapping[type[m.Message], type[m.Message]]
+
+ANSWERS: Final[Answers] = {
     m.OfferQuery: m.OfferAnswer,
     m.Propose: m.Accept,
     m.Amend: m.Accept,
@@ -79,10 +81,16 @@ class Received:
 
 
 class _Stream:
-    def __init__(self, transitions: Mapping[tuple[StreamState, StreamEvent], StreamState]) -> None:
+    def __init__(
+        self,
+        transitions: Mapping[tuple[StreamState, StreamEvent], StreamState],
+        answers: Answers,
+        decode: Callable[[bytes], tuple[int, m.Message]],
+    ) -> None:
         self._transitions = transitions
+        self._answers = answers
         self.state = StreamState.START
-        self._decoder = FrameDecoder(lambda header, _payload: m.decode_message(header))
+        self._decoder = FrameDecoder(lambda header, _payload: decode(header))
         self._pending: deque[Received] = deque()
 
     def _move(self, event: StreamEvent) -> None:
@@ -115,10 +123,17 @@ class _Stream:
 
 
 class ClientStream(_Stream):
-    """The side that asks."""
+    """The side that asks.
 
-    def __init__(self) -> None:
-        super().__init__(CLIENT_TRANSITIONS)
+    Args:
+        answers: which message answers which request.
+        decode: reads a header of the protocol.
+    """
+
+    def __init__(
+        self, answers: Answers = ANSWERS, decode: Callable[[bytes], tuple[int, m.Message]] = m.decode_message
+    ) -> None:
+        super().__init__(CLIENT_TRANSITIONS, answers, decode)
         self._waiting: deque[tuple[int, type[m.Message]]] = deque()
         self._last_id = 0
 
@@ -133,7 +148,7 @@ class ClientStream(_Stream):
         Raises:
             LocalProtocolError: the stream is not ready, the message is no request, or too many wait already.
         """
-        expected = ANSWERS.get(type(message))
+        expected = self._answers.get(type(message))
         if expected is None or self.state is not StreamState.READY or len(self._waiting) >= MAX_IN_FLIGHT:
             raise LocalProtocolError(f"{type(message).__name__} cannot be sent now")
         self._last_id += 1
@@ -179,10 +194,17 @@ class ClientStream(_Stream):
 
 
 class ServerStream(_Stream):
-    """The side that answers."""
+    """The side that answers.
 
-    def __init__(self) -> None:
-        super().__init__(SERVER_TRANSITIONS)
+    Args:
+        answers: which message answers which request.
+        decode: reads a header of the protocol.
+    """
+
+    def __init__(
+        self, answers: Answers = ANSWERS, decode: Callable[[bytes], tuple[int, m.Message]] = m.decode_message
+    ) -> None:
+        super().__init__(SERVER_TRANSITIONS, answers, decode)
         self._unanswered: deque[tuple[int, type[m.Message]]] = deque()
         self._last_id = 0
 
@@ -205,7 +227,7 @@ class ServerStream(_Stream):
         if not self._unanswered:
             raise LocalProtocolError("nothing was asked")
         request_id, asked = self._unanswered[0]
-        if not isinstance(message, ANSWERS[asked] | m.Refuse):
+        if not isinstance(message, self._answers[asked] | m.Refuse):
             raise LocalProtocolError(f"{type(message).__name__} does not answer {asked.__name__}")
         self._unanswered.popleft()
         return m.encode_message(request_id, message)
@@ -229,7 +251,7 @@ class ServerStream(_Stream):
         self._move(StreamEvent.HELLO_RECEIVED)
 
     def _take_request(self, request_id: int, message: m.Message) -> None:
-        if self.state is not StreamState.READY or type(message) not in ANSWERS:
+        if self.state is not StreamState.READY or type(message) not in self._answers:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, f"{type(message).__name__} is no request")
         if request_id != self._last_id + 1:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "request ids count up by one")

@@ -1,85 +1,53 @@
 """Messages of `/sovereign/market/1.0.0`: frozen dataclasses, one closed schema each.
 
-A frame's header is the canonical CBOR of [type, request id, {fields}]; there is no payload.
-
 Source: protocols/specs/market.md, "Messages".
 """
 
-import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, ClassVar, Final
+from typing import Final
 
-from sovereign_crypto import cbor
-from sovereign_crypto.errors import CryptoError
-from sovereign_crypto.schema import Check, bounded_bytes, byte_string, check_schema, integer, list_of, text
-from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
-from sovereign_protocols.framing import MAX_HEADER_BYTES, encode_frame
+from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.lifecycle import ContractState
-from sovereign_protocols.market.offer import MAX_BYTES, MAX_OFFER_BYTES, MAX_TIME
-from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.offer import MAX_BYTES, MAX_OFFER_BYTES
 from sovereign_protocols.market.terms import MAX_TERMS_BYTES
+from sovereign_protocols.market.wire import Hello, Message, Refuse, encode_message, fields_schema, make_decoder
+
+__all__ = [
+    "KINDS",
+    "PROTOCOL_ID",
+    "Accept",
+    "Amend",
+    "Close",
+    "Closed",
+    "ContractList",
+    "Hello",
+    "LatestState",
+    "ListQuery",
+    "Message",
+    "Notice",
+    "NoticeKept",
+    "OfferAnswer",
+    "OfferQuery",
+    "Propose",
+    "Refuse",
+    "StateQuery",
+    "decode_message",
+    "encode_message",
+]
 
 PROTOCOL_ID: Final = "/sovereign/market/1.0.0"
-VERSION: Final = 1
-MAX_CERTIFICATE_BYTES: Final = 1024
-MAX_REQUEST_ID: Final = 2**32 - 1
 #: 13 items of two signed terms each fit one frame.
 MAX_LIST_ITEMS: Final = 13
-MAX_LANES: Final = 64
-MAX_VOUCHER_BYTES: Final = 512
+MAX_LANES: Final = 40
+MAX_VOUCHER_BYTES: Final = 1024
 MAX_STATEMENT_BYTES: Final = 2048
-MAX_FIGURES: Final = 8
 
 _STATES: Final = {str(state) for state in ContractState}
-_REASONS: Final = {str(reason) for reason in Reason}
 
 
 def _is_state(value: object) -> bool:
     return value in _STATES
-
-
-def _is_figures(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and len(value) <= MAX_FIGURES
-        and all(isinstance(name, str) and len(name) <= 32 and type(value[name]) is int for name in value)
-    )
-
-
-def _schema(**fields: Check) -> Mapping[str, Check]:
-    return MappingProxyType(fields)
-
-
-@dataclass(frozen=True)
-class Message:
-    """Base of all messages; `TYPE` and `SCHEMA` are those of the specification."""
-
-    TYPE: ClassVar[int]
-    SCHEMA: ClassVar[Mapping[str, Check]]
-
-
-@dataclass(frozen=True)
-class Hello(Message):
-    """Who speaks: sent by both sides first.
-
-    Args:
-        time: the sender's clock, Unix seconds UTC.
-        certificate: of the sender's device.
-        version: newest version of the messages that it knows.
-    """
-
-    TYPE = 1
-    SCHEMA = _schema(
-        version=integer(1, 255),
-        time=integer(0, MAX_TIME),
-        certificate=bounded_bytes(MAX_CERTIFICATE_BYTES),
-    )
-    time: int
-    certificate: bytes
-    version: int = VERSION
 
 
 @dataclass(frozen=True)
@@ -87,7 +55,7 @@ class OfferQuery(Message):
     """Ask for the current offer."""
 
     TYPE = 2
-    SCHEMA = _schema()
+    SCHEMA = fields_schema()
 
 
 @dataclass(frozen=True)
@@ -95,7 +63,7 @@ class OfferAnswer(Message):
     """The current offer, signed."""
 
     TYPE = 3
-    SCHEMA = _schema(offer=bounded_bytes(MAX_OFFER_BYTES))
+    SCHEMA = fields_schema(offer=bounded_bytes(MAX_OFFER_BYTES))
     offer: bytes
 
 
@@ -104,7 +72,7 @@ class Propose(Message):
     """Terms of a new contract, signed by the customer."""
 
     TYPE = 4
-    SCHEMA = _schema(terms=bounded_bytes(MAX_TERMS_BYTES))
+    SCHEMA = fields_schema(terms=bounded_bytes(MAX_TERMS_BYTES))
     terms: bytes
 
 
@@ -113,7 +81,7 @@ class Accept(Message):
     """The same terms, signed by the other party."""
 
     TYPE = 5
-    SCHEMA = _schema(terms=bounded_bytes(MAX_TERMS_BYTES))
+    SCHEMA = fields_schema(terms=bounded_bytes(MAX_TERMS_BYTES))
     terms: bytes
 
 
@@ -122,7 +90,7 @@ class Amend(Message):
     """The next revision of a contract's terms, signed by the customer."""
 
     TYPE = 6
-    SCHEMA = _schema(terms=bounded_bytes(MAX_TERMS_BYTES))
+    SCHEMA = fields_schema(terms=bounded_bytes(MAX_TERMS_BYTES))
     terms: bytes
 
 
@@ -131,7 +99,7 @@ class Notice(Message):
     """A signed act that needs no second signature."""
 
     TYPE = 7
-    SCHEMA = _schema(act=bounded_bytes(MAX_ACT_BYTES))
+    SCHEMA = fields_schema(act=bounded_bytes(MAX_ACT_BYTES))
     act: bytes
 
 
@@ -140,7 +108,7 @@ class NoticeKept(Message):
     """The notice is stored durably."""
 
     TYPE = 8
-    SCHEMA = _schema(hash=byte_string(32))
+    SCHEMA = fields_schema(hash=byte_string(32))
     hash: bytes
 
 
@@ -149,7 +117,7 @@ class Close(Message):
     """A close, signed by the sender."""
 
     TYPE = 9
-    SCHEMA = _schema(act=bounded_bytes(MAX_ACT_BYTES))
+    SCHEMA = fields_schema(act=bounded_bytes(MAX_ACT_BYTES))
     act: bytes
 
 
@@ -158,7 +126,7 @@ class Closed(Message):
     """The same close, signed by the other party."""
 
     TYPE = 10
-    SCHEMA = _schema(act=bounded_bytes(MAX_ACT_BYTES))
+    SCHEMA = fields_schema(act=bounded_bytes(MAX_ACT_BYTES))
     act: bytes
 
 
@@ -167,7 +135,7 @@ class StateQuery(Message):
     """Ask for everything that a party must know after losing its database."""
 
     TYPE = 11
-    SCHEMA = _schema(contract=byte_string(32))
+    SCHEMA = fields_schema(contract=byte_string(32))
     contract: bytes
 
 
@@ -187,7 +155,7 @@ class LatestState(Message):
     """
 
     TYPE = 12
-    SCHEMA = _schema(
+    SCHEMA = fields_schema(
         contract=byte_string(32),
         state=_is_state,
         customer_terms=bounded_bytes(MAX_TERMS_BYTES),
@@ -212,7 +180,7 @@ class ListQuery(Message):
     """Ask for the caller's contracts with ids above `after`."""
 
     TYPE = 13
-    SCHEMA = _schema(after=byte_string(32), limit=integer(1, MAX_LIST_ITEMS))
+    SCHEMA = fields_schema(after=byte_string(32), limit=integer(1, MAX_LIST_ITEMS))
     after: bytes = bytes(32)
     limit: int = MAX_LIST_ITEMS
 
@@ -238,85 +206,26 @@ class ContractList(Message):
     """
 
     TYPE = 14
-    SCHEMA = _schema(items=list_of(_is_item, MAX_LIST_ITEMS), more=lambda value: isinstance(value, bool))
+    SCHEMA = fields_schema(items=list_of(_is_item, MAX_LIST_ITEMS), more=lambda value: isinstance(value, bool))
     items: tuple[tuple[bytes, str, bytes, bytes], ...]
     more: bool
 
 
-@dataclass(frozen=True)
-class Refuse(Message):
-    """Why a request, or the hello, is refused.
-
-    Args:
-        reason: from the fixed list.
-        figures: numbers that go with it.
-    """
-
-    TYPE = 15
-    SCHEMA = _schema(reason=text(32), figures=_is_figures)
-    reason: str
-    figures: dict[str, int]
-
-    def __post_init__(self) -> None:
-        if self.reason not in _REASONS:
-            raise RemoteProtocolError(ErrorCode.MALFORMED, "the reason of a refusal is not in the list")
-
-    @classmethod
-    def of(cls, refusal: RefusedError) -> "Refuse":
-        """Make the message that tells the peer about a refusal."""
-        return cls(refusal.reason.value, dict(refusal.data))
-
-    def to_error(self) -> RefusedError:
-        """Make the error that tells our caller about it."""
-        return RefusedError(Reason(self.reason), self.figures)
-
-
-_CLASSES: Final[dict[int, type[Message]]] = {kind.TYPE: kind for kind in Message.__subclasses__()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _frozen(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
-    return value
-
-
-def encode_message(request_id: int, message: Message) -> bytes:
-    """Give the frame of a message.
-
-    Args:
-        request_id: 0 for hello, else chosen by the caller and repeated in the answer.
-        message: to send.
-
-    Raises:
-        MalformedError: a field is outside its bounds.
-    """
-    fields = {name.name: _plain(getattr(message, name.name)) for name in dataclasses.fields(message)}
-    return encode_frame(cbor.encode([message.TYPE, request_id, check_schema(fields, message.SCHEMA)]))
-
-
-def decode_message(header: bytes) -> tuple[int, Message]:
-    """Read a frame's header.
-
-    Returns:
-        Request id and message.
-
-    Raises:
-        RemoteProtocolError: it is not a message of this protocol.
-    """
-    try:
-        value = cbor.decode(header, max_bytes=MAX_HEADER_BYTES)
-        if not (isinstance(value, list) and len(value) == 3 and integer(0, MAX_REQUEST_ID)(value[1])):
-            raise RemoteProtocolError(ErrorCode.MALFORMED, "not a message")
-        kind = _CLASSES.get(value[0]) if type(value[0]) is int else None
-        if kind is None:
-            raise RemoteProtocolError(ErrorCode.MALFORMED, "unknown message type")
-        body = check_schema(value[2], kind.SCHEMA)
-    except CryptoError as error:
-        raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from error
-    return value[1], kind(**{name: _frozen(item) for name, item in body.items()})
+KINDS: Final[tuple[type[Message], ...]] = (
+    Hello,
+    OfferQuery,
+    OfferAnswer,
+    Propose,
+    Accept,
+    Amend,
+    Notice,
+    NoticeKept,
+    Close,
+    Closed,
+    StateQuery,
+    LatestState,
+    ListQuery,
+    ContractList,
+    Refuse,
+)
+decode_message: Final = make_decoder(KINDS)
