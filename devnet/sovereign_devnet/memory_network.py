@@ -80,6 +80,7 @@ class MemoryNetwork:
         self._address = address
         self._handlers: dict[str, Handler] = {}
         self._connected: set[str] = set()
+        self._watchers: list[Callable[[str, bool], None]] = []
         self.key = key
         self.peer_id = peer_id_from_public_key(key.public)
         self.health = Health.ALIVE
@@ -100,6 +101,23 @@ class MemoryNetwork:
     def is_connected(self, peer_id: str) -> bool:
         """Whether a connection is open; a dead node has none."""
         return peer_id in self._connected and self._hub.nodes[peer_id].health is not Health.DEAD
+
+    def watch_connections(self, watcher: Callable[[str, bool], None]) -> Callable[[], None]:
+        """Call the watcher with peers that come and go."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    def drop_connections(self) -> None:
+        """Close every connection, as a restart does."""
+        for peer_id in list(self._connected):
+            peer = self._hub.nodes[peer_id]
+            self._forget(peer_id)
+            peer._forget(self.peer_id)
+
+    def _forget(self, peer_id: str) -> None:
+        self._connected.discard(peer_id)
+        for watcher in list(self._watchers):
+            watcher(peer_id, False)
 
     async def connect(self, peer_id: str, addresses: Sequence[str] = (), *, timeout_s: float = 5.0) -> None:
         """Connect if an address leads to the peer."""

@@ -244,6 +244,40 @@ async def test_a_publisher_that_starts_alone_is_found_later(autojump_clock):
             assert [peer.peer_id for peer in found] == [net.nodes[0][0].peer_id]
 
 
+async def test_what_a_restarted_node_forgot_is_published_again(autojump_clock):
+    key = key_of("r")
+    async with open_hub() as hub, trio.open_nursery() as nursery:
+        keeper_network, provider_network, asker_network = (hub.add_node() for _ in range(3))
+
+        async def run_in(scope: trio.CancelScope, kademlia: Kademlia, task_status) -> None:
+            with scope:
+                await kademlia.run(task_status=task_status)
+
+        first_life = trio.CancelScope()
+        first = Kademlia(keeper_network, validator=NumberValidator())
+        await nursery.start(lambda task_status: run_in(first_life, first, task_status))
+        provider = Kademlia(provider_network, validator=NumberValidator())
+        await nursery.start(lambda task_status: run_in(trio.CancelScope(), provider, task_status))
+        assert await provider.bootstrap(keeper_network.addresses()) == 1
+        assert await provider.provide(key) == 1
+        await trio.sleep(100)
+
+        first_life.cancel()
+        keeper_network.drop_connections()
+        await trio.sleep(1)
+        second = Kademlia(keeper_network, validator=NumberValidator())
+        await nursery.start(lambda task_status: run_in(trio.CancelScope(), second, task_status))
+        assert second.statistics()["provider_keys"] == 0
+        await trio.sleep(120)
+        provider_network.health = Health.DEAD
+        asker = Kademlia(asker_network, validator=NumberValidator())
+        await nursery.start(lambda task_status: run_in(trio.CancelScope(), asker, task_status))
+        await asker.bootstrap(keeper_network.addresses())
+        found = await asker.find_providers(key)
+        assert [peer.peer_id for peer in found] == [provider_network.peer_id]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_maker_of_bad_values_does_not_stop_the_rest(autojump_clock):
     key = key_of("x")
     settings = KademliaSettings(republish_s=100)

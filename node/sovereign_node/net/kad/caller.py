@@ -41,6 +41,9 @@ class DhtNetwork(Protocol):
     def is_connected(self, peer_id: str) -> bool:
         """Whether a connection to the peer is open."""
 
+    def watch_connections(self, watcher: Callable[[str, bool], None]) -> Callable[[], None]:
+        """Have the peers told that come and go; returns what ends it."""
+
     async def connect(self, peer_id: str, addresses: Sequence[str] = (), *, timeout_s: float = 5.0) -> None:
         """Make sure that there is a connection."""
 

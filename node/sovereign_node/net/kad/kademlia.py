@@ -82,12 +82,14 @@ class Kademlia:
         """
         if self._is_server:
             self._network.set_handler(PROTOCOL_ID, self._service.handle_stream)
+        unwatch = self._network.watch_connections(self._walker.note_connection)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._walker.run_adoption)
                 nursery.start_soon(self._upkeep.run)
                 task_status.started()
         finally:
+            unwatch()
             if self._is_server:
                 self._network.remove_handler(PROTOCOL_ID)
 

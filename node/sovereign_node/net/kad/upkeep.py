@@ -15,6 +15,8 @@ _log = structlog.get_logger(__name__)
 # With fewer contacts than this a node is one restart of a neighbour away from being alone.
 FEW_CONTACTS = 4
 REJOIN_S = 10.0
+# Peers that come and go in a hurry must not make us publish without end.
+HASTEN_PAUSE_S = 60.0
 MAX_CHECKS_PER_TICK = 8
 MAX_REMEMBERED_ENTRANCES = 512
 _JOIN_PARALLEL = 16
@@ -49,7 +51,8 @@ class Upkeep:
         self._entrances: dict[bytes, Contact] = {}
         self._rejoin_at = 0.0
         self._refresh_at = 0.0
-        self._contacts_at_publication = 1
+        self._entrances_at_publication = 0
+        self._hasten_at = 0.0
         self._woken = trio.Event()
 
     def wake(self) -> None:
@@ -121,14 +124,21 @@ class Upkeep:
             self._refresh_at = now + self._jittered(self._settings.refresh_s)
             self._purge()
             await self._refresh()
-        # The nearest peers of a key are others once the network has grown, so what was stored at the
-        # old nearest ones is stored again.
-        if len(self._walker.table) >= 2 * self._contacts_at_publication:
-            self._contacts_at_publication = len(self._walker.table)
-            self._publications.hasten(now)
+        self._hasten_after_churn(now)
         for publication in self._publications.due(now):
             if self._publications.is_current(publication):
                 await self._repeat_one(publication)
+
+    def _hasten_after_churn(self, now: float) -> None:
+        """Publish again when half of the contacts are new or came back.
+
+        The nearest peers of a key are others then, and those that restarted have forgotten what they kept.
+        """
+        entered = self._walker.entrances - self._entrances_at_publication
+        if now >= self._hasten_at and entered >= max(1, len(self._walker.table) / 2):
+            self._entrances_at_publication = self._walker.entrances
+            self._hasten_at = now + HASTEN_PAUSE_S
+            self._publications.hasten(now)
 
     def _jittered(self, interval_s: float) -> float:
         """Return between 75 % and 125 % of an interval."""
@@ -140,9 +150,9 @@ class Upkeep:
             await self.join(missing)
 
     async def _check_silent(self) -> None:
-        silent = self._walker.table.stale(trio.current_time(), self._settings.check_s)
+        contacts = self._walker.to_check(self._settings.check_s)
         async with trio.open_nursery() as nursery:
-            for contact in silent[:MAX_CHECKS_PER_TICK]:
+            for contact in contacts[:MAX_CHECKS_PER_TICK]:
                 nursery.start_soon(self._walker.adopt, contact)
 
     async def _refresh(self) -> None:

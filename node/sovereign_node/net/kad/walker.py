@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import trio
 
+from sovereign_crypto.errors import FormatError
 from sovereign_node.net.kad.caller import Caller, CallFailedError, DhtNetwork, Suspects
 from sovereign_node.net.kad.settings import KademliaSettings
 from sovereign_node.net.kad.walk import walk
@@ -34,6 +35,8 @@ class Walker:
         self.settings = settings
         self.own_peer_id = peer_id_bytes(network.peer_id)
         self.lookups = 0
+        self.entrances = 0
+        self._lost: dict[bytes, Contact] = {}
         self._newcomers: dict[bytes, Contact] = {}
         self._arrived = trio.Event()
 
@@ -121,6 +124,7 @@ class Walker:
             Whether it answered.
         """
         self._newcomers.pop(contact.peer_id, None)
+        was_away = self._lost.pop(contact.peer_id, None) is not None or contact.peer_id not in self.table
         question = Message(MessageType.FIND_NODE, key=contact.peer_id)
         try:
             answer = await self.caller.call(contact, question)
@@ -130,7 +134,9 @@ class Walker:
         closer = answer.closer_peers if answer is not None else ()
         own = [peer.addresses for peer in closer if peer.peer_id == contact.peer_id and peer.addresses]
         self.suspects.clear(contact.peer_id)
-        self.table.add(replace(contact, addresses=own[0] if own else contact.addresses), trio.current_time())
+        entry = replace(contact, addresses=own[0] if own else contact.addresses)
+        if self.table.add(entry, trio.current_time()) and was_away:
+            self.entrances += 1
         return True
 
     def note_newcomer(self, contact: Contact) -> None:
@@ -145,6 +151,31 @@ class Walker:
             return
         self._newcomers.setdefault(contact.peer_id, contact)
         self._arrived.set()
+
+    def note_connection(self, peer_id: str, connected: bool) -> None:
+        """Note that the last connection to a peer closed: it may be gone, or have lost its memory.
+
+        Args:
+            peer_id: base58 text.
+            connected: whether it is connected now.
+        """
+        if connected:
+            return
+        try:
+            entry = self.table.get(peer_id_bytes(peer_id))
+        except FormatError:
+            return
+        if entry is not None:
+            self._lost[entry.contact.peer_id] = entry.contact
+
+    def to_check(self, silent_s: float) -> list[Contact]:
+        """Return the contacts to ask whether they are there: those that we lost, then the silent ones.
+
+        Args:
+            silent_s: how long silence must be, in seconds.
+        """
+        silent = self.table.stale(trio.current_time(), silent_s)
+        return list({peer.peer_id: peer for peer in [*self._lost.values(), *silent]}.values())
 
     def note_inbound(self, peer_id: bytes) -> None:
         """Note that a peer asked us something: it lives, and may be a server.
