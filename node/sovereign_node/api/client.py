@@ -80,11 +80,23 @@ def read_endpoint(data_dir: DataDir) -> Endpoint:
             f"{data_dir.api_file} cannot be read: {error.strerror}",
             "run the command as the user who runs the node",
         ) from error
+    endpoint = _parse_endpoint(data_dir, raw)
+    # The token and passphrases go to this address, so it must never be anywhere but here.
+    if endpoint.host not in _LOOPBACK_HOSTS or not endpoint.port:
+        raise NodeError(
+            "api_not_loopback",
+            f"{data_dir.api_file} does not name an address of this machine",
+            f"delete it and restart the node: {command_for(data_dir, 'up')}",
+        )
+    return endpoint
+
+
+def _parse_endpoint(data_dir: DataDir, raw: bytes) -> Endpoint:
     try:
         document = json.loads(raw)
         address = urlsplit(str(document["url"]))
-        endpoint = Endpoint(
-            host=str(address.hostname),
+        return Endpoint(
+            host=str(address.hostname) if address.scheme == "http" else "",
             port=int(address.port or 0),
             token=str(document["token"]),
             pid=int(document["pid"]),
@@ -96,14 +108,6 @@ def read_endpoint(data_dir: DataDir) -> Endpoint:
             f"{data_dir.api_file} is damaged",
             f"restart the node: {command_for(data_dir, 'up')}",
         ) from error
-    # The token and passphrases go to this address, so it must never be anywhere but here.
-    if endpoint.host not in _LOOPBACK_HOSTS or address.scheme != "http" or not endpoint.port:
-        raise NodeError(
-            "api_not_loopback",
-            f"{data_dir.api_file} does not name an address of this machine",
-            f"delete it and restart the node: {command_for(data_dir, 'up')}",
-        )
-    return endpoint
 
 
 def _require_initialised(data_dir: DataDir) -> None:

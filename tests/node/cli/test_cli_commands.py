@@ -1,4 +1,7 @@
-"""Every command against a node that answers from a table: what it asks, what it prints, how it ends."""
+"""Every command against a node that answers from a table: what it asks, what it prints, how it ends.
+
+Long, because the table of all commands is one; what a command sends, shows and returns stands in one place.
+"""
 
 from __future__ import annotations
 

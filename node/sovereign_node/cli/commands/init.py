@@ -58,6 +58,29 @@ def init(
     from sovereign_node.cli.kit import KitFile
     from sovereign_node.cli.passphrase import read_passphrase
 
+    _require_room(session, kit_file)
+    passphrase = read_passphrase(passphrase_file, passphrase_command, new=True, purpose="New passphrase")
+    file = KitFile(kit_file) if kit_file is not None else None
+    from sovereign_node.services.setup import DeviceOptions, create_identity
+
+    try:
+        options = DeviceOptions(
+            name=name or default_name(),
+            roles=tuple(role or ("mobile",)),
+            bootstrap=tuple(bootstrap or ()),
+            listen=tuple(listen or ()),
+            capacity_bytes=capacity,
+        )
+        result = create_identity(session.data_dir.root, options, passphrase)
+    except BaseException:
+        if file is not None:
+            file.discard()
+        raise
+    _hand_over_kit(session, result, file, with_qr=not no_qr)
+    session.report(_document(session, result, file), lambda made: _view(made, session))
+
+
+def _require_room(session: Session, kit_file: Path | None) -> None:
     if session.data_dir.is_initialised():
         raise NodeError(
             "already_initialised",
@@ -72,25 +95,10 @@ def init(
             "use --kit-file FILE",
             ExitCode.USAGE,
         )
-    passphrase = read_passphrase(passphrase_file, passphrase_command, new=True, purpose="New passphrase")
-    file = KitFile(kit_file) if kit_file is not None else None
-    from sovereign_node.services import setup
 
-    try:
-        options = setup.DeviceOptions(
-            name=name or default_name(),
-            roles=tuple(role or ("mobile",)),
-            bootstrap=tuple(bootstrap or ()),
-            listen=tuple(listen or ()),
-            capacity_bytes=capacity,
-        )
-        result = setup.create_identity(session.data_dir.root, options, passphrase)
-    except BaseException:
-        if file is not None:
-            file.discard()
-        raise
-    _hand_over_kit(session, result, file, with_qr=not no_qr)
-    document = {
+
+def _document(session: Session, result: "SetupResult", file: "KitFile | None") -> dict[str, Any]:
+    return {
         "identity": result.identity_id.hex(),
         "peer_id": result.peer_id,
         "name": result.name,
@@ -98,7 +106,6 @@ def init(
         "data_dir": str(session.data_dir.root),
         "kit_file": str(file.path) if file else None,
     }
-    session.report(document, lambda made: _view(made, session))
 
 
 def _hand_over_kit(session: Session, result: "SetupResult", file: "KitFile | None", *, with_qr: bool) -> None:

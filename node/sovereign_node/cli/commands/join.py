@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ from sovereign_node.cli.parameters import (
 )
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
+
+if TYPE_CHECKING:
+    from sovereign_crypto.recovery import RecoveryKit
+    from sovereign_node.services.setup import DeviceOptions
 
 
 @command(app, "join")
@@ -53,24 +57,27 @@ def join(
     kit, hints = parse_kit(read_kit_text(kit_file))
     passphrase = _passphrase(session, passphrase_file, passphrase_command, none=no_passphrase_slot)
     # The network stack takes a second to load: only now, when nothing can be wrong with the command line.
+    from sovereign_node.services.setup import DeviceOptions
+
+    options = DeviceOptions(
+        name=name or default_name(),
+        roles=tuple(role or ("mobile",)),
+        bootstrap=tuple(bootstrap or hints.bootstrap),
+        listen=tuple(listen or ()),
+    )
+    document = _join(session, kit, options, passphrase)
+    session.report(document, lambda joined: _view(joined, session))
+
+
+def _join(session: Session, kit: "RecoveryKit", options: "DeviceOptions", passphrase: str | None) -> dict[str, Any]:
     import trio
 
     from sovereign_node.log import configure_logging
-    from sovereign_node.services.join import JoinResult, join_identity
-    from sovereign_node.services.setup import DeviceOptions
-
-    async def run() -> JoinResult:
-        options = DeviceOptions(
-            name=name or default_name(),
-            roles=tuple(role or ("mobile",)),
-            bootstrap=tuple(bootstrap or hints.bootstrap),
-            listen=tuple(listen or ()),
-        )
-        return await join_identity(session.data_dir.root, kit, options, passphrase, session.note)
+    from sovereign_node.services.join import join_identity
 
     configure_logging()
-    result = trio.run(run)
-    document = {
+    result = trio.run(join_identity, session.data_dir.root, kit, options, passphrase, session.note)
+    return {
         "identity": result.identity_id.hex(),
         "peer_id": result.peer_id,
         "projects": list(result.projects),
@@ -78,7 +85,6 @@ def join(
         "contracts": result.contracts,
         "data_dir": str(session.data_dir.root),
     }
-    session.report(document, lambda joined: _view(joined, session))
 
 
 def _passphrase(session: Session, file: Path | None, command_line: str | None, *, none: bool) -> str | None:

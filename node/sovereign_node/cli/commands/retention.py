@@ -46,27 +46,27 @@ def forget(
     dry_run: DryRunOption = False,
 ) -> None:
     """Forget snapshots by rule or by id; `gc` frees their space."""
-    rules = (keep_last, keep_daily, keep_weekly, keep_monthly, keep_yearly, keep_within)
-    if not snapshot and all(rule is None for rule in rules):
-        raise NodeError(
-            "no_rule",
-            "nothing says which snapshots to keep",
-            "give a rule such as --keep-last 10 --keep-daily 30, or --snapshot ID",
-            ExitCode.USAGE,
-        )
-    answer = session.call(
-        "forget",
-        project=project,
-        keep_last=keep_last,
-        keep_daily=keep_daily,
-        keep_weekly=keep_weekly,
-        keep_monthly=keep_monthly,
-        keep_yearly=keep_yearly,
-        keep_within_s=keep_within,
-        snapshots=snapshot or None,
-        dry_run=dry_run,
-    )
+    rules = {
+        "keep_last": keep_last,
+        "keep_daily": keep_daily,
+        "keep_weekly": keep_weekly,
+        "keep_monthly": keep_monthly,
+        "keep_yearly": keep_yearly,
+        "keep_within_s": keep_within,
+    }
+    if not snapshot and all(rule is None for rule in rules.values()):
+        raise _no_rule()
+    answer = session.call("forget", project=project, snapshots=snapshot or None, dry_run=dry_run, **rules)
     session.report(answer, _forgotten)
+
+
+def _no_rule() -> NodeError:
+    return NodeError(
+        "no_rule",
+        "nothing says which snapshots to keep",
+        "give a rule such as --keep-last 10 --keep-daily 30, or --snapshot ID",
+        ExitCode.USAGE,
+    )
 
 
 @command(app, "gc")
