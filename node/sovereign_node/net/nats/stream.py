@@ -5,6 +5,7 @@ the connection. Nothing here is trusted: whoever can publish to the inbox can br
 Noise runs on top.
 """
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -239,7 +240,7 @@ class TunnelStream(trio.abc.HalfCloseableStream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what is there, at most `max_bytes`, or `b""` at the peer's end."""
-        if max_bytes is not None and max_bytes < 1:
+        if max_bytes is not None and operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         if not await self._wait_readable():
             return b""
