@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from sovereign_node.services.setup import SetupResult
 
 
+CapacityOption = Annotated[
+    int | None,
+    typer.Option(
+        "--capacity", metavar="SIZE", parser=parse_size, help="What a provider or server offers, e.g. 50GB."
+    ),
+]
+
+
 def default_name() -> str:
     """Return the name of a device that was given none: the host name without its domain."""
     return platform.node().partition(".")[0] or "device"
@@ -39,12 +47,7 @@ def init(
     session: Session,
     name: NameOption = None,
     role: RoleOption = None,
-    capacity: Annotated[
-        int | None,
-        typer.Option(
-            "--capacity", metavar="SIZE", parser=parse_size, help="What a provider or server offers, e.g. 50GB."
-        ),
-    ] = None,
+    capacity: CapacityOption = None,
     listen: ListenOption = None,
     bootstrap: BootstrapOption = None,
     passphrase_file: PassphraseFileOption = None,
