@@ -177,9 +177,16 @@ async def _run_services(
         clock,
         make_offer=contracts.current_offer if config.is_provider else None,
     )
-    housekeeping = Housekeeping(config, state, kademlia, contracts, discovery, projects, chunk_store, clock)
+    housekeeping = Housekeeping(state, kademlia, contracts, discovery, projects, chunk_store, clock)
     wanted = WantedPeers(identity, contracts, keys)
-    presence = Presence(network, finder, state, clock, wanted, on_connected=housekeeping.note_connected)
+
+    def on_connected(peer_id: str) -> None:
+        housekeeping.note_connected(peer_id)
+        if state.devices.get_by_peer_id(peer_id) is None:
+            # It may be a new device of this identity: the identity record tells.
+            recovery.publish_soon()
+
+    presence = Presence(network, finder, state, clock, wanted, on_connected=on_connected)
     node = Node(
         config=config,
         data_dir=data_dir,

@@ -17,6 +17,7 @@ from sovereign_node.store.devices import Device
 from sovereign_protocols.market.offer import Offer
 
 MIN_CONTRACT_BYTES = 1_000_000
+SYNCHRONISE_TIMEOUT_S = 5
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def operations(node: Node) -> list[Operation]:
             raise NodeError("bad_request", "months go from 1 to 60", "use --months 12", ExitCode.USAGE)
         peer_id = await _provider_named(node, parameters.provider)
         contract = await node.contracts.open(peer_id, parameters.capacity_bytes, parameters.months)
-        await _note_provider(node, contract, peer_id)
+        await node.discovery.refresh_devices({contract.provider_device})
         node.recovery.publish_soon()
         node.presence.dial_soon()
         return await trio.to_thread.run_sync(_row, node, contract)
@@ -80,6 +81,10 @@ def operations(node: Node) -> list[Operation]:
 
 async def find_offers(node: Node) -> list[dict[str, Any]]:
     """Return the offers in the DHT, and own always-on devices at price 0."""
+    # A device that joined a moment ago is in the identity record before this one has read it.
+    with trio.move_on_after(SYNCHRONISE_TIMEOUT_S):
+        await node.recovery.synchronise()
+        await node.discovery.refresh_devices(set())
     found: dict[str, dict[str, Any]] = {}
 
     async def from_dht() -> None:
@@ -133,32 +138,6 @@ async def _provider_named(node: Node, name: str) -> str:
     ]
     chosen: dict[str, Any] = only("provider", name, found, lambda item: item["peer_id"], "sovereign offers")
     return str(chosen["peer_id"])
-
-
-async def _note_provider(node: Node, contract: Contract, peer_id: str) -> None:
-    """Make sure that the provider has a row in device_registry, with the name that it publishes."""
-    signed = await node.discovery.find_record(contract.provider_device)
-
-    def save() -> None:
-        if node.state.devices.get(contract.provider_device) is not None:
-            return
-        record = signed.record if signed else None
-        node.state.devices.save(
-            Device(
-                device_id=contract.provider_device,
-                device_name=record.name if record else peer_id,
-                device_type="provider",
-                peer_id=peer_id,
-                added_at=node.clock(),
-                roles=record.roles if record else ("provider",),
-                identity=contract.provider_identity,
-                addresses=record.addresses if record else (),
-                is_online=node.network.is_connected(peer_id),
-                last_seen=node.clock(),
-            )
-        )
-
-    await trio.to_thread.run_sync(save)
 
 
 def _row(node: Node, contract: Contract) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+TABLE_KEY = "dht_table"
 OFFER_INTERVAL_S = 20 * 60
 ADDRESS_CHECK_INTERVAL_S = 5.0
 MAX_OFFERS = 40
@@ -52,7 +54,7 @@ class Discovery:
         config: name, roles, announced addresses.
         identity: whose device this is.
         keys: signs the record.
-        state: device_registry and known peers.
+        state: device_registry, known peers, routing table of the last run.
         clock: wall time.
         make_offer: makes the offer to publish now; None if this device never offers.
     """
@@ -76,6 +78,7 @@ class Discovery:
         self._state = state
         self._clock = clock
         self._make_offer = make_offer
+        self.joined = trio.Event()
 
     def addresses(self) -> list[str]:
         """Return the multiaddrs to publish: the configured ones, else the found ones."""
@@ -83,8 +86,9 @@ class Discovery:
         return (announced or self._network.addresses())[:MAX_ADDRESSES]
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Publish now, again in time, and at once when addresses change; run until cancelled."""
+        """Join the DHT, publish, again in time, and at once when addresses change; run until cancelled."""
         task_status.started()
+        await self._join()
         await self._kademlia.publish(peer_record_key(self._keys.public), self._make_record)
         if self._make_offer is not None:
             make_offer = self._make_offer
@@ -98,6 +102,15 @@ class Discovery:
             if self.addresses() != published:
                 published = self.addresses()
                 self._kademlia.announce_soon()
+
+    async def _join(self) -> None:
+        """Ask the bootstrap peers and those of the last run; what is published before would reach nobody."""
+        saved = await trio.to_thread.run_sync(self._state.meta.get, TABLE_KEY)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._kademlia.bootstrap, self._config.net.bootstrap)
+            if saved:
+                nursery.start_soon(self._kademlia.restore, json.loads(saved))
+        self.joined.set()
 
     async def find_offers(self) -> list[SignedOffer]:
         """Ask the DHT for all offers that are valid now, this node's own left out."""
@@ -143,26 +156,31 @@ class Discovery:
         await self._learn(peer_id_from_public_key(device_id), signed.record.addresses, signed.record.name)
         return signed
 
-    async def refresh_own_devices(self) -> None:
-        """Bring device_registry in line with the identity log and with what own devices publish."""
-        devices = dict(self._identity.log.active_devices)
-        async with trio.open_nursery() as nursery:
-            for device_id in devices:
-                if device_id != self._keys.public:
-                    nursery.start_soon(self._refresh_own_device, device_id)
+    async def refresh_devices(self, provider_ids: set[bytes]) -> None:
+        """Bring device_registry in line with what own devices and providers under contract publish.
 
-    async def _refresh_own_device(self, device_id: bytes) -> None:
+        Args:
+            provider_ids: device keys of the providers, 32 bytes each.
+        """
+        async with trio.open_nursery() as nursery:
+            for device_id in {*self._identity.log.active_devices, *provider_ids} - {self._keys.public}:
+                nursery.start_soon(self._refresh_device, device_id)
+
+    async def _refresh_device(self, device_id: bytes) -> None:
         signed = await self.find_record(device_id)
         if signed is None:
             return
         try:
-            self._identity.log.check_certificate(signed.certificate, self._clock())
+            if self._identity.is_own_device(device_id):
+                self._identity.log.check_certificate(signed.certificate, self._clock())
+            elif not signed.certificate.self_certified:
+                return
         except CertificateError as error:
-            log.info("own_device_record_refused", reason=str(error))
+            log.info("device_record_refused", reason=str(error))
             return
-        await trio.to_thread.run_sync(self._save_own_device, signed)
+        await trio.to_thread.run_sync(self._save_device, signed)
 
-    def _save_own_device(self, signed: SignedPeerRecord) -> None:
+    def _save_device(self, signed: SignedPeerRecord) -> None:
         record = signed.record
         known = self._state.devices.get(record.device)
         row = Device(
@@ -172,11 +190,11 @@ class Discovery:
             peer_id=peer_id_from_public_key(record.device),
             added_at=self._clock(),
             roles=record.roles,
-            identity=self._identity.identity_id,
+            identity=signed.certificate.identity_id,
             addresses=record.addresses,
             capabilities=int(signed.certificate.caps),
             certificate=signed.certificate.raw,
-            is_online=known.is_online if known else False,
+            is_online=self._network.is_connected(peer_id_from_public_key(record.device)),
             last_seen=known.last_seen if known else None,
         )
         self._state.devices.save(row)

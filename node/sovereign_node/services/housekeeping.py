@@ -1,4 +1,4 @@
-"""What a node does by itself: joins the DHT, sends waiting chunks, ends contracts, keeps its tables."""
+"""What a node does by itself: sends waiting chunks, ends contracts, keeps its tables."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import trio
 
 from sovereign_node.chunkstore import ChunkStore, UnknownContractError
 from sovereign_node.clock import Clock
-from sovereign_node.config import Config
 from sovereign_node.errors import NodeError
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.services.contracts import Contracts
-from sovereign_node.services.discovery import Discovery
+from sovereign_node.services.discovery import TABLE_KEY, Discovery
 from sovereign_node.services.projects import Projects
 from sovereign_node.store import State
 from sovereign_node.store.metrics import Metric
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-TABLE_KEY = "dht_table"
 TABLE_INTERVAL_S = 60
 CONTRACT_INTERVAL_S = 60
 DEVICES_INTERVAL_S = 30
@@ -35,9 +33,8 @@ class Housekeeping:
     """Periodic work.
 
     Args:
-        config: bootstrap addresses.
         state: routing table over restarts, metrics.
-        kademlia: to join.
+        kademlia: whose table is saved.
         contracts: to end in time.
         discovery: refreshes own devices.
         projects: whose waiting chunks are sent.
@@ -47,7 +44,6 @@ class Housekeeping:
 
     def __init__(
         self,
-        config: Config,
         state: State,
         kademlia: Kademlia,
         contracts: Contracts,
@@ -56,7 +52,6 @@ class Housekeeping:
         chunk_store: ChunkStore,
         clock: Clock,
     ) -> None:
-        self._config = config
         self._state = state
         self._kademlia = kademlia
         self._contracts = contracts
@@ -74,19 +69,11 @@ class Housekeeping:
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._join)
             nursery.start_soon(self._keep_table)
             nursery.start_soon(self._keep_contracts)
             nursery.start_soon(self._keep_devices)
             nursery.start_soon(self._push_waiting)
             task_status.started()
-
-    async def _join(self) -> None:
-        saved = await trio.to_thread.run_sync(self._state.meta.get, TABLE_KEY)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._kademlia.bootstrap, self._config.net.bootstrap)
-            if saved:
-                nursery.start_soon(self._kademlia.restore, json.loads(saved))
 
     async def _keep_table(self) -> None:
         while True:
@@ -101,8 +88,10 @@ class Housekeeping:
             await trio.sleep(CONTRACT_INTERVAL_S)
 
     async def _keep_devices(self) -> None:
+        await self._discovery.joined.wait()
         while True:
-            await self._discovery.refresh_own_devices()
+            live = await trio.to_thread.run_sync(self._contracts.live_as_customer)
+            await self._discovery.refresh_devices({item.provider_device for item in live})
             await trio.sleep(DEVICES_INTERVAL_S)
 
     async def _push_waiting(self) -> None:

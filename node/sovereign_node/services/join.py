@@ -24,6 +24,7 @@ from sovereign_node.config import Config
 from sovereign_node.datadir import DataDir
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
+from sovereign_node.log import configure_logging
 from sovereign_node.net.errors import NetError
 from sovereign_node.net.host import Stack, open_network
 from sovereign_node.net.kad import Kademlia, PeerAddresses
@@ -96,6 +97,7 @@ async def join_identity(
         NodeError: no record was found, or the kit does not open it; nothing is left behind.
     """
     config = build_config(options)
+    configure_logging(config.log_level)
     if passphrase is not None:
         check_passphrase(passphrase)
     if not config.net.bootstrap:
@@ -166,7 +168,7 @@ class _Join:
             adopt_record(record, identity, self._keys, state, at=at)
             note_confirmed_kit(state, identity, kit)
             state.audit.record(self._keys.public.hex(), "device_joined", identity.identity_id.hex(), "ok", at=at)
-            await self._write_back(identity, state)
+            await self._write_back(identity, state, record)
             return self._result(identity, state)
 
     async def _find_record(self, kit: RecoveryKit) -> IdentityRecord:
@@ -222,7 +224,7 @@ class _Join:
             raise NodeError("record_damaged", "the identity record holds another root key", "try again later")
         return root
 
-    async def _write_back(self, identity: OwnIdentity, state: State) -> None:
+    async def _write_back(self, identity: OwnIdentity, state: State, record: IdentityRecord) -> None:
         """Tell every provider of the new device; where that fails, the node does it when it is up."""
         self._report("telling the providers about this device")
         finder = PeerFinder(self._network, self._kademlia, state, self._clock)
@@ -236,7 +238,7 @@ class _Join:
             places=lambda: record_places(contracts, sessions, None),
             on_adopted=lambda: None,
         )
-        if not await recovery.synchronise():
+        if not await recovery.write_after_joining(record):
             self._report("not every provider could be told; the node tries again when it is up")
 
     def _result(self, identity: OwnIdentity, state: State) -> JoinResult:

@@ -11,7 +11,7 @@ from sovereign_crypto.recovery import recovery_rendezvous
 from sovereign_node.chunkstore import ChunkStore, ChunkStoreError, RecoveryConflictError, RecoveryRecord
 from sovereign_node.errors import NodeError
 from sovereign_node.services.contracts import Contracts
-from sovereign_node.services.recovery import RecordPlace
+from sovereign_node.services.recovery import RecordPlace, StoredRecord
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_protocols.errors import ErrorCode, RemoteError
 
@@ -35,11 +35,11 @@ class ProviderPlace:
         self._contract_id = contract_id
         self._sessions = sessions
 
-    async def get(self, locator: bytes) -> list[bytes]:
+    async def get(self, locator: bytes) -> list[StoredRecord]:
         """See RecordPlace."""
         async with self._sessions.open(self._peer_id) as client:
             records = await client.recovery_get(locator)
-        return [record.sealed for record in records]
+        return [StoredRecord(record.revision, record.sealed) for record in records]
 
     async def set(self, locator: bytes, revision: int, sealed: bytes) -> None:
         """See RecordPlace."""
@@ -68,13 +68,13 @@ class OwnPlace:
         self._store = store
         self._announce = announce
 
-    async def get(self, locator: bytes) -> list[bytes]:
+    async def get(self, locator: bytes) -> list[StoredRecord]:
         """See RecordPlace."""
         try:
             records = await trio.to_thread.run_sync(self._store.recovery, locator)
         except ChunkStoreError as error:
             raise NodeError("storage_error", str(error)) from error
-        return [record.sealed for record in records]
+        return [StoredRecord(record.revision, record.sealed) for record in records]
 
     async def set(self, locator: bytes, revision: int, sealed: bytes) -> None:
         """See RecordPlace."""

@@ -6,7 +6,7 @@ Source: protocols/specs/identity-record.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -35,9 +35,19 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-REFRESH_INTERVAL_S = 6 * 3600
+REFRESH_INTERVAL_S = 15 * 60
+MIN_INTERVAL_S = 2.0
 RETRY_INTERVAL_S = 30
 PLACE_TIMEOUT_S = 30
+_REVISION_KEY = "identity_record_revision"
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as a place keeps it; the revision is what the writer told the place."""
+
+    revision: int
+    sealed: bytes
 
 
 class RecordPlace(Protocol):
@@ -45,8 +55,8 @@ class RecordPlace(Protocol):
 
     name: str
 
-    async def get(self, locator: bytes) -> list[bytes]:
-        """Return the sealed records under a locator."""
+    async def get(self, locator: bytes) -> list[StoredRecord]:
+        """Return the records under a locator."""
 
     async def set(self, locator: bytes, revision: int, sealed: bytes) -> None:
         """Store a record.
@@ -133,6 +143,7 @@ class Recovery:
         self._places = places
         self._on_adopted = on_adopted
         self._wake = trio.Event()
+        self._lock = trio.Lock()
 
     def publish_soon(self) -> None:
         """Bring the record up to date: something that belongs into it has changed."""
@@ -144,6 +155,7 @@ class Recovery:
         while True:
             self._wake = trio.Event()
             reached_all = await self.synchronise()
+            await trio.sleep(MIN_INTERVAL_S)
             with trio.move_on_after(REFRESH_INTERVAL_S if reached_all else RETRY_INTERVAL_S):
                 await self._wake.wait()
 
@@ -153,28 +165,46 @@ class Recovery:
         Returns:
             True if every place holds the newest record now.
         """
+        async with self._lock:
+            return await self._synchronise()
+
+    async def _synchronise(self) -> bool:
         places = self._places()
         found = await self._read(places)
-        best = newest_record(
-            [item for items in found.values() if items for item in items],
-            self._keys.encryption,
-            self._identity.secrets.locator,
-            self._identity.network_id,
-        )
+        stored = [item for items in found.values() if items for item in items]
+        best = self._newest(stored)
         if best is not None and await trio.to_thread.run_sync(self._adopt, best):
             self._on_adopted()
-        current = await trio.to_thread.run_sync(self._current_record)
+        known = best.revision if best is not None else self._adopted_revision()
+        if any(item.revision > known for item in stored):
+            # Written before this device was in the log, and newer than what it joined with: writing over it would
+            # lose what the other device wrote. That device adds this one as a reader at its next start.
+            log.warning("identity_record_not_readable")
+            return False
+        current = await trio.to_thread.run_sync(build_record, self._identity, self._keys, self._state)
         merged = merge_records(current, best, self._keys.public) if best is not None else current
         changed = best is None or replace(merged, revision=0) != replace(best, revision=0)
-        record = replace(merged, revision=(best.revision if best else 0) + int(changed))
+        record = replace(merged, revision=known + int(changed))
+        stale = [place for place in places if changed or not self._has(found[place.name], record.revision)]
         reached_all = all(items is not None for items in found.values())
-        if changed:
-            return await self._write(places, record) and reached_all
-        stale = [place for place in places if self._revision_at(found[place.name]) != record.revision]
         return await self._write(stale, record) and reached_all
 
-    async def _read(self, places: Sequence[RecordPlace]) -> dict[str, list[bytes] | None]:
-        found: dict[str, list[bytes] | None] = {place.name: None for place in places}
+    async def write_after_joining(self, joined_with: IdentityRecord) -> bool:
+        """Write the record with this new device in it, which cannot read the one before.
+
+        Args:
+            joined_with: the record that the recovery kit opened.
+
+        Returns:
+            True if every place took it.
+        """
+        await trio.to_thread.run_sync(self._note_adopted, joined_with.revision)
+        current = await trio.to_thread.run_sync(build_record, self._identity, self._keys, self._state)
+        merged = merge_records(current, joined_with, self._keys.public)
+        return await self._write(self._places(), replace(merged, revision=joined_with.revision + 1))
+
+    async def _read(self, places: Sequence[RecordPlace]) -> dict[str, list[StoredRecord] | None]:
+        found: dict[str, list[StoredRecord] | None] = {place.name: None for place in places}
 
         async def read(place: RecordPlace) -> None:
             try:
@@ -207,11 +237,23 @@ class Recovery:
                 nursery.start_soon(write, place)
         return not failed
 
-    def _revision_at(self, sealed: list[bytes] | None) -> int:
-        record = newest_record(
-            sealed or [], self._keys.encryption, self._identity.secrets.locator, self._identity.network_id
+    def _newest(self, stored: Sequence[StoredRecord]) -> IdentityRecord | None:
+        return newest_record(
+            [item.sealed for item in stored],
+            self._keys.encryption,
+            self._identity.secrets.locator,
+            self._identity.network_id,
         )
-        return record.revision if record else 0
+
+    @staticmethod
+    def _has(stored: list[StoredRecord] | None, revision: int) -> bool:
+        return bool(stored) and any(item.revision >= revision for item in stored or ())
+
+    def _adopted_revision(self) -> int:
+        return int(self._state.meta.get(_REVISION_KEY) or 0)
+
+    def _note_adopted(self, revision: int) -> None:
+        self._state.meta.set(_REVISION_KEY, str(revision))
 
     def _seal(self, record: IdentityRecord) -> bytes:
         identity_log = self._identity.log
@@ -225,10 +267,8 @@ class Recovery:
             network_id=self._identity.network_id,
         )
 
-    def _current_record(self) -> IdentityRecord:
-        return build_record(self._identity, self._keys, self._state)
-
     def _adopt(self, record: IdentityRecord) -> bool:
+        self._note_adopted(record.revision)
         return adopt_record(record, self._identity, self._keys, self._state, at=self._clock())
 
 
