@@ -166,7 +166,7 @@ class Rig:
             try:
                 async with open_chunk_client(client_end, credentials, **{"clock_at": self.now} | options) as client:
                     yield client
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again outside of the nursery
                 failure = error
         if failure is not None:
             raise failure

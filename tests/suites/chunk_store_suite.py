@@ -265,12 +265,12 @@ class ChunkStoreContract:
         store.set_quota(b"\x09" * 32, 0)
         with pytest.raises(TooManyRecordsError):
             store.set_recovery(RecoveryRecord(b"\x09" * 32, LOCATOR, 1, b"", b"x"))
-        for number in range(16):
+        for number in range(4):
             store.set_recovery(RecoveryRecord(b"\x09" * 32, bytes([100 + number]) * 32, 1, b"", b"x"))
         with pytest.raises(TooManyRecordsError):
             store.set_recovery(RecoveryRecord(b"\x09" * 32, b"\xff" * 32, 1, b"", b"x"))
         with pytest.raises(ValueError):
-            store.set_recovery(RecoveryRecord(b"\x09" * 32, b"\xff" * 32, 1, b"", bytes(1_048_577)))
+            store.set_recovery(RecoveryRecord(b"\x09" * 32, b"\xff" * 32, 1, b"", bytes(4 * 1024**2 + 1)))
 
     def test_identity_logs_only_grow(self, store: ChunkStore) -> None:
         identity = b"\x07" * 32

@@ -88,7 +88,9 @@ class Admission:
         waited = False
         while self._held[session] > limits.MAX_CHUNK_BYTES and sum(self._held.values()) > self._max_held_bytes:
             waited = True
-            self._room = trio.Event()
+            # Several sessions wait for the same event.
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
         return waited
 

@@ -401,7 +401,10 @@ def is_chunk_size(size_bytes: int) -> bool:
 def encode_message(message: Message, payload_bytes: int = 0) -> bytes:
     """Return the beginning of a frame: all of it but its `payload_bytes` bytes of payload."""
     number, names = _NUMBER[type(message)]
-    return encode_frame(cbor.encode([number, *(getattr(message, name) for name in names)]), payload_bytes)
+    values = [getattr(message, name) for name in names]
+    if isinstance(message, Failure):
+        values[1] = message.code.value
+    return encode_frame(cbor.encode([number, *values]), payload_bytes)
 
 
 def decode_message(header: bytes, payload_bytes: int) -> Message:

@@ -124,6 +124,10 @@ class Exchange:
         return number
 
     async def _reserve_window(self, size_bytes: int) -> None:
+        if self._lost is not None:
+            raise self._lost_error()
+        if not size_bytes:
+            return
         if not self._waiters and self._core.can_send(self._reserved_bytes + size_bytes):
             self._reserved_bytes += size_bytes
             return
