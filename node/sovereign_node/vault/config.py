@@ -23,7 +23,7 @@ class VaultConfig:
         read_ahead_chunks: chunks being fetched while one is written, on restore.
     """
 
-    compression_level: int = 2
+    compression_level: int = 1
     copies: int = 0
     min_acks: int = 1
     worker_threads: int = 0

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import trio
 
+from sovereign_crypto.errors import CryptoError
 from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.clock import Clock, wall_clock
-from sovereign_node.errors import ambiguous, not_found
+from sovereign_node.errors import ExitCode, ambiguous, not_found
 from sovereign_node.vault.backup import OnProgress
 from sovereign_node.vault.config import Source, VaultConfig
 from sovereign_node.vault.errors import VaultError
@@ -245,7 +246,10 @@ class Vault:
             try:
                 yield
             except BaseExceptionGroup as group:
-                raise single_error(group) from group
+                error = single_error(group)
+                raise _for_people(error) from group
+            except CryptoError as error:
+                raise _for_people(error) from error
 
 
 def split_path(path: str | bytes) -> tuple[bytes, ...]:
@@ -272,6 +276,18 @@ async def _entry(session: Session, snapshot: str, path: str | bytes) -> Entry:
     if entry is None:
         raise not_found("path", display(os.fsencode(path)), "sovereign ls")
     return entry
+
+
+def _for_people(error: BaseException) -> BaseException:
+    """Return an error of the formats as one that says what to do; others as they are."""
+    if not isinstance(error, CryptoError):
+        return error
+    return VaultError(
+        "stored_data_damaged",
+        f"stored data breaks its format: {error}",
+        "run `sovereign verify --read-data`",
+        ExitCode.DAMAGE_FOUND,
+    )
 
 
 def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:

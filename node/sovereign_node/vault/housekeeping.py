@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 import trio
 
 from sovereign_node.vault.backup import Run, send_all
-from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.pack import Packer, seal_container
 from sovereign_node.vault.publish import take_over
 from sovereign_node.vault.rewrite import listed_raws, open_run, rewrite_head
 from sovereign_node.vault.send import Sender
 from sovereign_node.vault.session import Session
-from sovereign_node.vault.target import ChunkTarget
 from sovereign_protocols.vault.blobs import BlobType
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.head import SegmentRef
@@ -25,7 +23,6 @@ from sovereign_protocols.vault.snapshot import SignedSnapshot
 # Small chunks of many small backups are worth joining once there are this many of them.
 _SMALL_CHUNK_BYTES = 256 * 1024
 _MANY_SMALL = 32
-_IDS_PER_REQUEST = 1024
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ async def run_gc(session: Session, *, dry_run: bool) -> GcReport:
         raws = [snapshot.raw for snapshot in snapshots]
         head = await rewrite_head(session, run, sender, writer, payload, raws)
         sent = run.counters.bytes_sent + len(head.head.raw)
-    failed = await _delete(session, [*gone, *(ref.segment_id for ref in replaced)])
+    failed = await session.delete([*gone, *(ref.segment_id for ref in replaced)])
     return GcReport(found.kept, len(found.dead), len(found.repack), freed, sent, False, failed)
 
 
@@ -181,20 +178,3 @@ async def _send_full(run: Run, sender: Sender, *packers: Packer) -> None:
     full = [blobs for packer in packers for blobs in packer.take_full()]
     for blobs in full:
         await send_all(run, sender, [await trio.to_thread.run_sync(seal_container, run.sealer, blobs)])
-
-
-async def _delete(session: Session, ids: list[bytes]) -> tuple[str, ...]:
-    """Delete at the targets that know the new head; the others must not lose what their head refers to."""
-    failed: list[str] = []
-
-    async def remove(target: ChunkTarget) -> None:
-        try:
-            for at in range(0, len(ids), _IDS_PER_REQUEST):
-                await target.delete(ids[at : at + _IDS_PER_REQUEST])
-        except TargetError as error:
-            failed.append(str(error))
-
-    async with trio.open_nursery() as nursery:
-        for target in session.published:
-            nursery.start_soon(remove, target)
-    return tuple(failed)

@@ -132,7 +132,7 @@ class Restorer:
                 await self._visit(found, group)
             if start[-1].entry.kind is not Kind.DIRECTORY:
                 continue
-            async with aclosing(walk(self._session.blobs, start[-1].entry, path)) as below:
+            async with aclosing(walk(self._session.blobs, start[-1].entry, path, self._fail)) as below:
                 async for found in below:
                     blobs += await self._visit(found, group)
                     if len(group) >= _GROUP_FILES or blobs >= _GROUP_BLOBS:

@@ -12,7 +12,7 @@ from sovereign_crypto.chunks import blob_id
 from sovereign_node.vault.backup import Run, store_rest
 from sovereign_node.vault.catalog import read_blob
 from sovereign_node.vault.heads import OpenHead
-from sovereign_node.vault.publish import INLINE_SNAPSHOTS, Writer
+from sovereign_node.vault.publish import INLINE_SNAPSHOTS, Writer, take_over
 from sovereign_node.vault.run_backup import store_segments
 from sovereign_node.vault.send import Sender, open_sender
 from sovereign_node.vault.session import Session
@@ -87,3 +87,26 @@ async def rewrite_head(
     head, _ = await session.publish(writer, payload)
     await trio.lowlevel.checkpoint()
     return head
+
+
+async def replace_segments(session: Session, lost: set[bytes]) -> None:
+    """Write the lines of lost index segments anew, and publish a head without the lost ones."""
+    index = session.context.index
+    writer = await session.writer()
+    own = session.context.device_key.public
+    others = [
+        item
+        for item in session.view.effective
+        if item.head.device != own and any(ref.segment_id in lost for ref in item.payload.segments)
+    ]
+    payload = take_over(writer.payload, others, writer.instance)
+    raws = await listed_raws(session, payload)
+
+    def release() -> None:
+        index.make_pending([chunk.chunk_id for chunk in index.segment_chunks(lost)])
+        index.forget_segments(lost)
+
+    await trio.to_thread.run_sync(release)
+    staying = tuple(ref for ref in payload.segments if ref.segment_id not in lost)
+    async with open_run(session) as (run, sender):
+        await rewrite_head(session, run, sender, writer, replace(payload, segments=staying), raws)

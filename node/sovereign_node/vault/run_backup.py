@@ -132,6 +132,8 @@ async def _store_all(
     )
     head, failures = await session.publish(writer, payload)
     run.counters.bytes_sent += len(head.head.raw)
+    merged = set(writer.payload.segments) - set(segments)
+    await session.delete([ref.segment_id for ref in merged])
     return snapshot, failures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from sovereign_node.vault.walk import BlobReader
 from sovereign_protocols.vault.head import HeadPayload, build_head
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import SeenHead, SignedSnapshot
+
+_IDS_PER_REQUEST = 1024
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,26 @@ class Session:
         self.view.newest[opened.head.slot] = opened
         await trio.to_thread.run_sync(self._remember, opened)
         return opened, [ItemError(failure.target, failure.reason) for failure in failures]
+
+    async def delete(self, ids: Sequence[bytes]) -> tuple[str, ...]:
+        """Give chunks up at the targets that took the new head; the others still refer to them.
+
+        Returns:
+            What targets answered that did not take the deletion.
+        """
+        failed: list[str] = []
+
+        async def remove(target: ChunkTarget) -> None:
+            try:
+                for at in range(0, len(ids), _IDS_PER_REQUEST):
+                    await target.delete(ids[at : at + _IDS_PER_REQUEST])
+            except TargetError as error:
+                failed.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for target in self.published:
+                nursery.start_soon(remove, target)
+        return tuple(failed)
 
     def _remember(self, opened: OpenHead) -> None:
         self.context.seen.record(self.context.sealer.locator, opened.seen, opened.head.raw)

@@ -14,12 +14,13 @@ from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.report import ProgressNote
+from sovereign_node.vault.rewrite import replace_segments
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.target import ChunkTarget, get_one
 from sovereign_protocols.vault.blobs import BlobDecoder
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.errors import ContentError
-from sovereign_protocols.vault.index import ChunkLines
+from sovereign_protocols.vault.index import ChunkLines, decode_segment
 from sovereign_protocols.vault.sealing import ProjectSealer
 
 _IDS_PER_REQUEST = 1024
@@ -110,10 +111,12 @@ async def run_verify(
         marked = await mark(session, snapshots)
         state.errors += [VerifyError("tree", "", path, reason) for path, reason in marked.broken]
         chunks = await trio.to_thread.run_sync(_all_chunks, index)
-        ids = [*chunks, *index.segments()]
+        segments = list(index.segments())
+        ids = [*chunks, *segments]
         present = {target.name: await _present(target, ids, state) for target in session.context.targets}
         state.chunks_checked = len(chunks)
-        chosen = _sample(sorted(chunks), math.ceil(len(chunks) * read_data)) if read_data else []
+        # Segments are few, and one bad segment hides many chunks: all are read.
+        chosen = _sample(sorted(chunks), math.ceil(len(chunks) * read_data)) + segments if read_data else []
         state.chunks_to_read = sum(len(present[target.name] & set(chosen)) for target in session.context.targets)
         for target in session.context.targets:
             await _read_all(
@@ -174,8 +177,11 @@ async def _read_all(
                     continue
                 state.chunks_read += 1
                 state.bytes_read += len(sealed)
-                expected = index.chunk_lines(chunks[chunk_id])
-                await trio.to_thread.run_sync(check_chunk, sealer, decoder, expected, sealed)
+                if chunk_id in chunks:
+                    expected = index.chunk_lines(chunks[chunk_id])
+                    await trio.to_thread.run_sync(check_chunk, sealer, decoder, expected, sealed)
+                else:
+                    await trio.to_thread.run_sync(check_segment, sealer, chunk_id, sealed)
             except CryptoError as error:
                 state.add("damaged", target.name, chunk_id, str(error))
             except TargetError as error:
@@ -201,6 +207,12 @@ def check_chunk(sealer: ProjectSealer, decoder: BlobDecoder, expected: ChunkLine
         at += record.stored_bytes
 
 
+def check_segment(sealer: ProjectSealer, segment_id: bytes, sealed: bytes) -> None:
+    """Check everything about one index segment; errors as :func:`check_chunk`."""
+    for chunk in decode_segment(sealer.open_segment(segment_id, sealed)):
+        chunk.records()
+
+
 async def _repair(session: Session, state: _State, present: dict[str, set[bytes]]) -> tuple[list[str], list[str]]:
     """Put good copies where bad ones are; what has no good copy is forgotten, so that it is stored again."""
     targets = {target.name: target for target in session.context.targets}
@@ -223,7 +235,10 @@ async def _repair(session: Session, state: _State, present: dict[str, set[bytes]
                 repaired.append(chunk_id.hex())
             except TargetError as error:
                 state.errors.append(VerifyError("target", name, chunk_id.hex(), error.reason))
-    if lost:
+    segments = set(lost) & set(session.context.index.segments())
+    if segments:
+        await replace_segments(session, segments)
+    if len(segments) < len(lost):
         await trio.to_thread.run_sync(_forget_lost, session.context.index, lost)
     return repaired, [chunk_id.hex() for chunk_id in lost]
 

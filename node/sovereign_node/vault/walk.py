@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 import trio
 
-from sovereign_node.vault.errors import MissingBlobError
+from sovereign_node.vault.errors import ChunkUnavailableError, MissingBlobError
 from sovereign_node.vault.fetch import Fetcher
 from sovereign_node.vault.index import LocalIndex
 from sovereign_protocols.vault.blobs import BlobDecoder, BlobType
@@ -116,11 +116,19 @@ class Found:
     entry: Entry
 
 
-async def walk(reader: BlobReader, root: Entry, path: tuple[bytes, ...] = ()) -> AsyncGenerator[Found, None]:
+async def walk(
+    reader: BlobReader,
+    root: Entry,
+    path: tuple[bytes, ...],
+    on_error: Callable[[tuple[bytes, ...], str], None],
+) -> AsyncGenerator[Found, None]:
     """Yield everything below a folder, a folder before its content, depth first.
 
-    Raises:
-        ContentError: nested deeper than 128 folders, or a broken node.
+    Args:
+        reader: reads nodes.
+        root: the folder.
+        path: its place.
+        on_error: told of folders that can't be read or lie deeper than 128; the others go on.
     """
     stack: list[Found] = [Found(path, root)]
     while stack:
@@ -128,9 +136,13 @@ async def walk(reader: BlobReader, root: Entry, path: tuple[bytes, ...] = ()) ->
         if found.path != path:
             yield found
         if found.entry.kind is Kind.DIRECTORY:
-            if len(found.path) > MAX_DEPTH:
-                raise ContentError("folders are nested too deep")
-            below = await reader.entries(found.entry)
+            try:
+                if len(found.path) > MAX_DEPTH:
+                    raise ContentError("folders are nested too deep")
+                below = await reader.entries(found.entry)
+            except (MissingBlobError, ChunkUnavailableError, ContentError) as error:
+                on_error(found.path, str(error))
+                continue
             stack.extend(Found((*found.path, item.name), item) for item in reversed(below))
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,17 @@ from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.target import DirectoryTarget, MemoryTarget, Sealed
 
 
+def content_bytes(root: Path) -> int:
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+
+
 async def test_everything_comes_back(bench: Bench, source: Path, tmp_path: Path) -> None:
     vault = bench.vault()
     report = await vault.backup(whole(source))
     assert (report.files, report.directories, report.partial) == (9, 4, False)
-    assert report.bytes_total == sum(p.stat().st_size for p in source.rglob("*") if p.is_file() and not p.is_symlink())
+    assert report.bytes_total == sum(
+        p.stat().st_size for p in source.rglob("*") if p.is_file() and not p.is_symlink()
+    )
     restored = await vault.restore(tmp_path / "out")
     assert restored.errors == ()
     assert (restored.files, restored.symlinks, restored.directories) == (7, 2, 4)
@@ -92,7 +97,6 @@ async def test_an_unreadable_file_is_reported_and_the_rest_goes_on(bench: Bench,
     os.mkfifo(source / "sub" / "pipe")
     locked = source / "sub" / "locked"
     locked.write_bytes(b"secret")
-
 
     report = await vault.backup([Source(source), Source(source / "missing")])
     assert report.partial
@@ -254,9 +258,7 @@ async def test_a_cancelled_backup_is_resumed(bench: Bench, source: Path, tmp_pat
 async def test_progress_is_told(bench: Bench, source: Path) -> None:
     notes: list[ProgressNote] = []
     await bench.vault().backup(whole(source), notes.append)
-    assert notes[-1].bytes_done == sum(
-        p.stat().st_size for p in source.rglob("*") if p.is_file() and not p.is_symlink()
-    )
+    assert notes[-1].bytes_done == content_bytes(source)
     assert notes[-1].files_done == 9
     assert notes[-1].phase == "publish"
     assert notes[-1].bytes_sent > 9_000_000

@@ -1,0 +1,149 @@
+"""Databases: consistent while somebody writes, side files left out, small changes sent small."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from vault_bench import Bench, whole
+
+from sovereign_node.store.sqlite_capture import CaptureCancelledError, CaptureError, capture_database
+from sovereign_node.vault.config import Source
+from sovereign_protocols.vault.tree import Flag
+
+ROWS = 4000
+
+
+def make(path: Path, *, mode: str = "wal") -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA journal_mode = {mode}")
+    connection.execute("CREATE TABLE pairs (id INTEGER PRIMARY KEY, left INTEGER, right INTEGER, body BLOB)")
+    rows = ((number, number, -number, os.urandom(500)) for number in range(ROWS))
+    connection.executemany("INSERT INTO pairs VALUES (?, ?, ?, ?)", rows)
+    connection.commit()
+    connection.close()
+
+
+# Every transaction keeps left + right = 0 over the whole table, and says how often it has run.
+WRITER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+print("ready", flush=True)
+turn = 0
+while True:
+    turn += 1
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE pairs SET left = left + ?", (turn,))
+    connection.execute("UPDATE pairs SET right = right - ?", (turn,))
+    connection.execute("COMMIT")
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+async def test_a_copy_is_consistent_while_another_process_writes(bench: Bench, tmp_path: Path, mode: str) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    make(root / "live.db", mode=mode)
+    (root / "note").write_bytes(b"beside it")
+    vault = bench.vault()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(root / "live.db")], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for turn in range(3):
+            report = await vault.backup(whole(root))
+            assert report.errors == ()
+            await vault.restore(tmp_path / f"out{turn}")
+        process.kill()
+    sums = set()
+    for turn in range(3):
+        out = tmp_path / f"out{turn}"
+        assert sorted(path.name for path in out.iterdir()) == ["live.db", "note"]
+        connection = sqlite3.connect(out / "live.db")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*), sum(left + right) FROM pairs").fetchone() == (ROWS, 0)
+        sums.add(connection.execute("SELECT sum(left) FROM pairs").fetchone())
+        connection.close()
+    assert len(sums) > 1
+    (entry,) = [item for item in await vault.list_tree() if item.name == b"live.db"]
+    assert entry.flags == Flag.DATABASE
+
+
+async def test_a_change_that_is_only_in_the_log_is_found(bench: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    make(root / "live.db")
+    vault = bench.vault()
+    await vault.backup(whole(root))
+    connection = sqlite3.connect(root / "live.db")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("UPDATE pairs SET left = 12345 WHERE id = 7")
+    connection.commit()
+    report = await vault.backup(whole(root))
+    assert report.files_changed == 1
+    assert report.bytes_new < 100_000
+    assert report.bytes_sent < 200_000
+    await vault.restore(tmp_path / "out")
+    restored = sqlite3.connect(tmp_path / "out" / "live.db")
+    assert restored.execute("SELECT left FROM pairs WHERE id = 7").fetchone() == (12345,)
+    restored.close()
+    connection.close()
+
+
+async def test_a_single_database_is_a_source(bench: Bench, tmp_path: Path) -> None:
+    make(tmp_path / "one.db", mode="delete")
+    vault = bench.vault()
+    await vault.backup([Source(tmp_path / "one.db")])
+    await vault.restore(tmp_path / "out")
+    connection = sqlite3.connect(tmp_path / "out" / "one.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+    assert (tmp_path / "out" / "one.db").stat().st_mtime_ns == (tmp_path / "one.db").stat().st_mtime_ns
+
+
+async def test_what_only_looks_like_a_database_is_copied_as_a_file(bench: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    fake = b"SQLite format 3\0" + os.urandom(1024 * 5 - 16)
+    (root / "fake.db").write_bytes(fake)
+    vault = bench.vault()
+    report = await vault.backup(whole(root))
+    assert report.partial
+    assert "not captured" in report.errors[0].reason
+    await vault.restore(tmp_path / "out")
+    assert (tmp_path / "out" / "fake.db").read_bytes() == fake
+
+
+async def test_capturing_can_be_switched_off(bench: Bench, tmp_path: Path) -> None:
+    root = tmp_path / "source"
+    root.mkdir()
+    make(root / "live.db", mode="delete")
+    (root / "live.db-wal").write_bytes(b"kept as it is")
+    vault = bench.vault(capture_databases=False)
+    await vault.backup(whole(root))
+    await vault.restore(tmp_path / "out")
+    assert (tmp_path / "out" / "live.db").read_bytes() == (root / "live.db").read_bytes()
+    assert (tmp_path / "out" / "live.db-wal").exists()
+
+
+def test_capture_leaves_nothing_behind(tmp_path: Path) -> None:
+    make(tmp_path / "a.db")
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    with capture_database(tmp_path / "a.db", spool, threading.Event()) as copy:
+        assert copy.page_bytes == 4096
+        assert copy.path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(CaptureError), capture_database(tmp_path / "missing.db", spool, threading.Event()):
+        pass
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(CaptureCancelledError), capture_database(tmp_path / "a.db", spool, stop):
+        pass
+    assert list(spool.iterdir()) == []
