@@ -71,13 +71,14 @@ class MemoryNetwork:
 
     Attributes:
         peer_id: base58 text.
+        address: multiaddr without the peer id.
         health: change it to let the node die or hang.
         requests: streams that others opened to it.
     """
 
     def __init__(self, hub: "MemoryHub", key: SigningKey, address: str) -> None:
         self._hub = hub
-        self._address = address
+        self.address = address
         self._handlers: dict[str, Handler] = {}
         self._connected: set[str] = set()
         self._watchers: list[Callable[[str, bool], None]] = []
@@ -88,7 +89,7 @@ class MemoryNetwork:
 
     def addresses(self) -> list[str]:
         """Return the one address of this node."""
-        return [f"{self._address}/p2p/{self.peer_id}"]
+        return [f"{self.address}/p2p/{self.peer_id}"]
 
     def set_handler(self, protocol_id: str, handler: Handler) -> None:
         """Serve a protocol."""
@@ -180,6 +181,17 @@ class MemoryHub:
         node = MemoryNetwork(self, key, address)
         self.nodes[node.peer_id] = self.by_address[address] = node
         return node
+
+    def move(self, node: MemoryNetwork, address: str) -> None:
+        """Give a node another address; connections stay.
+
+        Args:
+            node: of this simulation.
+            address: multiaddr without a peer id.
+        """
+        del self.by_address[node.address]
+        node.address = address
+        self.by_address[address] = node
 
     def serve(self, handler: Handler, stream: MemoryStream) -> None:
         """Run a handler as ``Network`` does: the stream is closed when it returns.

@@ -464,8 +464,7 @@ async def test_announcements_carry_new_addresses_soon(autojump_clock):
         network, kademlia = net.nodes[2]
         await kademlia.provide(key)
         moved = "/ip4/127.0.0.200/tcp/4001"
-        net.hub.by_address[moved] = network
-        network.addresses = lambda: [f"{moved}/p2p/{network.peer_id}"]
+        net.hub.move(network, moved)
         kademlia.announce_soon()
         await trio.sleep(30)
         found = await net.nodes[5][1].find_providers(key)

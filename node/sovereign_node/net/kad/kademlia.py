@@ -42,6 +42,7 @@ class Kademlia:
         server: whether to answer others and keep records for them.
         clock: wall time, seconds since 1970.
         settings: intervals, deadlines and caps.
+        addresses: gives the addresses to tell others; by default those of the network.
         random_bytes: source of the places that a refresh visits.
     """
 
@@ -53,12 +54,14 @@ class Kademlia:
         server: bool = True,
         clock: Clock = wall_clock,
         settings: KademliaSettings | None = None,
+        addresses: Callable[[], list[str]] | None = None,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.settings = settings or KademliaSettings()
         self._network = network
         self._is_server = server
         self._clock = clock
+        self._own_addresses = addresses or network.addresses
         self._own = peer_id_bytes(network.peer_id)
         self._table = RoutingTable(self._own, limit_subnets=self.settings.limit_subnets)
         self._records = RecordStore(validator, self._own)
@@ -67,7 +70,7 @@ class Kademlia:
         self._publications = Publications()
         self._service = KadService(
             KadServer(self._own, self._table, self._records, self._providers),
-            network,
+            lambda: addresses_to_wire(self._own_addresses()),
             self.settings,
             clock,
             self._walker.note_inbound,
@@ -146,7 +149,8 @@ class Kademlia:
 
         Args:
             key: 32 bytes.
-            make_value: makes a valid value with a higher sequence number each time.
+            make_value: makes a valid value with a higher sequence number each time. One that is refused is
+                logged and another asked for ten seconds later.
             interval_s: time between repetitions; by default six hours.
 
         Returns:
@@ -317,9 +321,7 @@ class Kademlia:
         interval_s = self.settings.republish_s if interval_s is None else interval_s
         publication = Publication(kind, key, make_value, interval_s, trio.current_time() + interval_s)
         self._publications.add(publication)
-        reached = await self._repeat(publication)
-        self._upkeep.note_published(publication, reached)
-        return reached
+        return await self._upkeep.publish(publication)
 
     async def _repeat(self, publication: Publication) -> int:
         if publication.make_value is not None:
@@ -327,7 +329,7 @@ class Kademlia:
         return await self._announce(publication.key)
 
     async def _announce(self, key: bytes) -> int:
-        addresses = addresses_to_wire(self._network.addresses())
+        addresses = addresses_to_wire(self._own_addresses())
         own = Contact(self._own, addresses)
         if self._is_server and addresses:
             self._providers.add(key, own, self._clock())

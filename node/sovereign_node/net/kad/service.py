@@ -7,8 +7,6 @@ import trio
 
 from sovereign_crypto.errors import FormatError
 from sovereign_node.clock import Clock
-from sovereign_node.net.kad.addresses import addresses_to_wire
-from sovereign_node.net.kad.caller import DhtNetwork
 from sovereign_node.net.kad.settings import KademliaSettings
 from sovereign_node.net.streams import PeerStream
 from sovereign_protocols.errors import ProtocolError
@@ -24,7 +22,7 @@ class KadService:
 
     Args:
         server: gives the answers.
-        network: tells our addresses.
+        own_addresses: gives our addresses, binary.
         settings: caps and deadlines.
         clock: wall time.
         on_peer: called with the peer id (38 bytes) of everyone who asked something sensible.
@@ -33,13 +31,13 @@ class KadService:
     def __init__(
         self,
         server: KadServer,
-        network: DhtNetwork,
+        own_addresses: Callable[[], tuple[bytes, ...]],
         settings: KademliaSettings,
         clock: Clock,
         on_peer: Callable[[bytes], None],
     ) -> None:
         self._server = server
-        self._network = network
+        self._own_addresses = own_addresses
         self._settings = settings
         self._clock = clock
         self._on_peer = on_peer
@@ -77,7 +75,7 @@ class KadService:
             reply = self._server.handle(
                 request,
                 sender,
-                own_addresses=addresses_to_wire(self._network.addresses()),
+                own_addresses=self._own_addresses(),
                 now=self._clock(),
             )
             self.answered += 1

@@ -89,15 +89,24 @@ class Upkeep:
                 for contact in contacts:
                     nursery.start_soon(adopt, contact)
 
-    def note_published(self, publication: Publication, reached: int) -> None:
-        """Plan the next repetition.
+    async def publish(self, publication: Publication) -> int:
+        """Publish now and plan the next repetition.
 
         Args:
-            publication: what was published just now.
-            reached: how many peers took it.
+            publication: stands in the list already.
+
+        Returns:
+            How many other peers took it.
         """
+        try:
+            reached = await self._repeat(publication)
+        except InvalidRecordError as error:
+            # A maker that gives an old or expired value is a bug of its service; the others go on.
+            _log.warning("publication_refused", reason=error.reason, kind=publication.kind.value)
+            reached = 0
         pause_s = publication.interval_s if reached else min(RETRY_S, publication.interval_s)
         publication.due_at = trio.current_time() + pause_s
+        return reached
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -127,7 +136,7 @@ class Upkeep:
         self._hasten_after_churn(now)
         for publication in self._publications.due(now):
             if self._publications.is_current(publication):
-                await self._repeat_one(publication)
+                await self.publish(publication)
 
     def _hasten_after_churn(self, now: float) -> None:
         """Publish again when half of the contacts are new or came back.
@@ -159,12 +168,3 @@ class Upkeep:
         await self._walker.find_node(self._walker.own_peer_id)
         for key in self._walker.table.refresh_keys(self._random_bytes(_NOISE_BYTES)):
             await self._walker.find_node(key)
-
-    async def _repeat_one(self, publication: Publication) -> None:
-        try:
-            reached = await self._repeat(publication)
-        except InvalidRecordError as error:
-            # A maker that gives an old or expired value is a bug of its service; the others go on.
-            _log.warning("publication_refused", reason=error.reason, kind=publication.kind.value)
-            reached = 0
-        self.note_published(publication, reached)
