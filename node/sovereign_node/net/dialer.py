@@ -36,9 +36,8 @@ async def open_tcp(address: str) -> Pipe:
     """
     tcp = parse_tcp(address)
     stream = await trio.open_tcp_stream(tcp.host, tcp.port)
-    host, port = stream.socket.getpeername()[:2]
     transport, _ = split_peer_id(address)
-    return Pipe(stream, address=transport, path=path_of_ip(host), remote=(host, port))
+    return Pipe.over_tcp(stream, address=transport, path=path_of_ip(stream.socket.getpeername()[0]))
 
 
 class Dialer:

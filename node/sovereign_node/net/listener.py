@@ -110,11 +110,11 @@ class Door:
         """Serve one accepted socket."""
         try:
             name = stream.socket.getpeername()
+            pipe = Pipe.over_tcp(stream, address=from_socket_name(name), path=path_of_ip(name[0]))
         except OSError:
             await trio.aclose_forcefully(stream)
             return
-        remote = (str(name[0]), int(name[1]))
-        await self.accept(Pipe(stream, address=from_socket_name(name), path=path_of_ip(remote[0]), remote=remote))
+        await self.accept(pipe)
 
     async def accept(self, pipe: Pipe) -> None:
         """Upgrade one pipe, or close it; never raises, except for cancellation."""
