@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import trio
@@ -17,10 +18,12 @@ from sovereign_node.chunkstore import ChunkStore, LogChunkStore
 from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.config import Config, load_config, with_overrides
 from sovereign_node.datadir import DataDir, write_private_file
+from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys, load_device_keys
 from sovereign_node.log import configure_logging
 from sovereign_node.net.host import NetworkLimits, Stack, open_network
 from sovereign_node.net.kad import Kademlia
+from sovereign_node.net.nats import NatsTransport, load_credentials, make_nats_transport
 from sovereign_node.net.network import Network
 from sovereign_node.network_id import network_id_of
 from sovereign_node.node import Node
@@ -31,6 +34,7 @@ from sovereign_node.services.authorizer import StateAuthorizer
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
 from sovereign_node.services.housekeeping import Housekeeping
+from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.presence import Presence, WantedPeers
@@ -46,8 +50,11 @@ from sovereign_node.version import VERSION
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
 from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_ID
+from sovereign_protocols.relay.credentials import CredentialsError
+from sovereign_protocols.relay.endpoint import EndpointError
 
 STATUS_INTERVAL_S = 5.0
+LAST_ANSWER_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,8 @@ async def _run(options: RunOptions, config: Config) -> None:
             async with serve_api(node, options.api_port):
                 nursery.start_soon(_tell_status, node, options.on_status)
                 await stopping.wait()
+                # Lets the answer to `sovereign down` out before its server goes.
+                await trio.sleep(LAST_ANSWER_S)
             nursery.cancel_scope.cancel()
 
 
@@ -219,6 +228,8 @@ async def _run_services(
             network.set_handler(MARKET_PROTOCOL_ID, contracts.handle)
             nursery.start_soon(chunk_service.run)
             nursery.start_soon(announcements.run)
+        if config.net.mdns and not is_only_on_loopback(config.net.listen):
+            nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
         for service in (presence, discovery, recovery, housekeeping):
             await nursery.start(service.run)
@@ -226,6 +237,26 @@ async def _run_services(
             yield node
         finally:
             nursery.cancel_scope.cancel()
+
+
+def make_relay(config: Config, keys: DeviceKeys) -> NatsTransport | None:
+    """Return the transport over the configured NATS servers, None if there are none.
+
+    Raises:
+        NodeError: an address or a credentials file is not usable.
+    """
+    relay = config.relay
+    try:
+        credentials = load_credentials(
+            credentials_file=Path(relay.credentials_file) if relay.credentials_file else None,
+            user=relay.user,
+            password_file=Path(relay.password_file) if relay.password_file else None,
+        )
+        return make_nats_transport(relay.nats, keys.public, credentials=credentials)
+    except (EndpointError, CredentialsError, OSError) as error:
+        raise NodeError(
+            "bad_relay", f"the relay settings are not usable: {error}", "see relay.* in docs/configuration.md"
+        ) from error
 
 
 @asynccontextmanager

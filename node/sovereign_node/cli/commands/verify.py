@@ -48,9 +48,14 @@ def verify(
             help="Also fetch and check the chunks, or that part of them, e.g. --read-data=10%.",
         ),
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Put good copies where bad or missing ones are found.")
+    ] = False,
 ) -> None:
     """Check snapshots and chunks of one project, or of all."""
-    result = session.stream("verify", "verifying", project=project, read_data_percent=read_data or 0.0)
+    result = session.stream(
+        "verify", "verifying", project=project, read_data_percent=read_data or 0.0, repair=repair
+    )
     session.report(result, _view, ExitCode.DAMAGE_FOUND if result["errors"] else ExitCode.OK)
 
 
@@ -65,7 +70,7 @@ def _view(done: dict[str, Any]) -> Iterator[Any]:
     else:
         yield styled("All is well", "bold green")
     read = f", {format_size(done['bytes_checked'])} read back" if done.get("bytes_checked") else ""
-    repaired = f", {format_count(done['repaired'], 'chunk')} repaired" if done.get("repaired") else ""
+    repaired = f", {format_count(len(done['repaired']), 'chunk')} repaired" if done.get("repaired") else ""
     yield (
         f"  {format_count(done['chunks_checked'], 'chunk')} checked{read}{repaired}"
         f" in {format_duration(done.get('seconds') or 0)}"
