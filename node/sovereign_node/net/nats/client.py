@@ -189,9 +189,15 @@ class NatsClient:
         return None if connection is None or connection.closed.is_set() else connection
 
     def retry_now(self) -> None:
-        """Do not wait for the next attempt: the network has changed, or the machine woke up."""
+        """Do not wait for the next attempt, and check a connection that seems to work.
+
+        For when the network has changed, or the machine woke up.
+        """
         self._backoff.reset()
         self._hurry.set()
+        connection = self._working()
+        if connection is not None:
+            connection.probe()
 
     def subscribe(self, subject: str, on_message: MessageHandler) -> int:
         """Receive what is published to `subject`, now and after every reconnection.

@@ -7,6 +7,7 @@ Sending is a queue with a limit; a publisher that finds it full waits, and a can
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -32,6 +33,8 @@ QUEUE_BYTES = 1024 * 1024
 QUEUE_RESERVE_BYTES = 256 * 1024
 _JOIN_BELOW_BYTES = 4096
 _MAX_UNANSWERED_PINGS = 2
+_PROBE_S = 3.0
+_GOODBYE_S = 0.5
 
 MessageHandler = Callable[[Message], None]
 
@@ -115,7 +118,7 @@ def reason_of(error: BaseException) -> str:
 
 async def _next_step(link: Link, session: NatsSession) -> SessionEvent | None:
     """Exchange bytes until the session wants something or has nothing more to say."""
-    output = session.take_output()
+    output: list[Buffer] = [*session.take_output()]
     if output:
         await link.send(output)
     count = await link.receive_into(session.writable())
@@ -146,10 +149,13 @@ class NatsConnection:
         self._ping_interval_s = ping_interval_s
         self._subscriptions: dict[int, _Subscription] = {}
         self._queue: deque[Buffer] = deque()
+        self._leaving: list[Buffer] = []
         self._queued_bytes = 0
         self._wake_writer = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self._pongs: deque[trio.Event] = deque()
+        self._probe = trio.Event()
+        self._is_lost = False
         self._refusal = ""
         self.bytes_received = 0
         self.bytes_sent = 0
@@ -181,17 +187,27 @@ class NatsConnection:
                 await self._read()
         except BaseExceptionGroup as group:
             lost, rest = group.split(_LINK_ERRORS)
+            self._is_lost = lost is not None
             if lost is None or rest is not None:
                 raise
             raise RelayLostError(self.endpoint.url, reason_of(_first(lost))) from group
         finally:
-            self._finish()
             with trio.CancelScope(shield=True):
+                await self._send_rest()
+                self._finish()
                 await self._link.aclose()
+
+    async def _send_rest(self) -> None:
+        """Send what is queued when we end the connection ourselves, so that peers learn of closed tunnels."""
+        rest = [*self._leaving, *self._queue]
+        if rest and not self._is_lost and not self._link.torn:
+            with trio.move_on_after(_GOODBYE_S), suppress(*_LINK_ERRORS):
+                await self._link.send(rest)
 
     def _finish(self) -> None:
         self.closed.set()
         self._queue.clear()
+        self._leaving.clear()
         self._room.unpark_all()
         for pong in self._pongs:
             pong.set()
@@ -252,10 +268,10 @@ class NatsConnection:
             if not self._queue:
                 self._wake_writer = trio.Event()
                 await self._wake_writer.wait()
-            batch = list(self._queue)
+            self._leaving = list(self._queue)
             self._queue.clear()
-            await self._link.send(batch)
-            size = sum(map(len, batch))
+            size = sum(map(len, self._leaving))
+            await self._link.send(self._leaving)
             self._queued_bytes -= size
             self.bytes_sent += size
             self._room.unpark_all()
@@ -278,10 +294,21 @@ class NatsConnection:
 
     async def _keep_alive(self) -> None:
         while True:
-            await trio.sleep(self._ping_interval_s)
+            with trio.move_on_after(self._ping_interval_s):
+                await self._probe.wait()
             if len(self._pongs) >= _MAX_UNANSWERED_PINGS:
                 raise OSError("the server does not answer")
-            self._ping()
+            pong = self._ping()
+            if self._probe.is_set():
+                self._probe = trio.Event()
+                with trio.move_on_after(_PROBE_S):
+                    await pong.wait()
+                if not pong.is_set():
+                    raise OSError("the server does not answer")
+
+    def probe(self) -> None:
+        """End the connection unless the server answers within seconds; after a sleep or a change of network."""
+        self._probe.set()
 
     # Receiving.
 

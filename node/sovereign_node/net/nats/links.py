@@ -5,7 +5,6 @@ is not copied on its way out and once on its way in; TLS costs its own copies.
 """
 
 import ssl
-from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -18,14 +17,20 @@ _MAX_BUFFERS = 96
 
 
 class Link(Protocol):
-    """A connected byte stream; every failure is an `OSError` or a trio resource error."""
+    """A connected byte stream; every failure is an `OSError` or a trio resource error.
+
+    Attributes:
+        torn: a cancelled `send` has left the stream in a state in which nothing more can be sent.
+    """
+
+    torn: bool
 
     async def receive_into(self, target: memoryview) -> int:
         """Fill the beginning of `target`; 0 is the end."""
         ...
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send all buffers in order."""
+    async def send(self, buffers: list[Buffer]) -> None:
+        """Send all buffers in order, removing what was sent; a cancelled call may be repeated unless `torn`."""
         ...
 
     async def aclose(self) -> None:
@@ -40,6 +45,8 @@ class PlainLink:
         stream: owned from now on.
     """
 
+    torn = False
+
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
         self._socket = stream.socket
@@ -48,17 +55,17 @@ class PlainLink:
         """Fill the beginning of `target`; 0 is the end."""
         return await self._socket.recv_into(target)
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
-        """Send all buffers in order."""
-        for start in range(0, len(buffers), _MAX_BUFFERS):
-            batch = list(buffers[start : start + _MAX_BUFFERS])
-            sent = await self._socket.sendmsg(batch)
-            while batch:
-                if sent >= len(batch[0]):
-                    sent -= len(batch.pop(0))
-                else:
-                    batch[0] = memoryview(batch[0])[sent:]
-                    sent = await self._socket.sendmsg(batch)
+    async def send(self, buffers: list[Buffer]) -> None:
+        """Send all buffers in order, removing what was sent."""
+        while buffers:
+            sent = await self._socket.sendmsg(buffers[:_MAX_BUFFERS])
+            whole = 0
+            while whole < len(buffers) and sent >= len(buffers[whole]):
+                sent -= len(buffers[whole])
+                whole += 1
+            del buffers[:whole]
+            if sent:
+                buffers[0] = memoryview(buffers[0])[sent:]
 
     async def aclose(self) -> None:
         """Close at once."""
@@ -75,6 +82,7 @@ class TlsLink:
     """
 
     def __init__(self, plain: PlainLink, context: ssl.SSLContext, server_name: str) -> None:
+        self.torn = False
         # NATS servers, like HTTP servers, close without TLS's own goodbye.
         self._stream = trio.SSLStream(plain.stream, context, server_hostname=server_name, https_compatible=True)
 
@@ -92,9 +100,12 @@ class TlsLink:
         target[: len(data)] = data
         return len(data)
 
-    async def send(self, buffers: Sequence[Buffer]) -> None:
+    async def send(self, buffers: list[Buffer]) -> None:
         """Send all buffers in order, as one TLS write."""
+        self.torn = True
         await self._stream.send_all(b"".join(buffers))
+        self.torn = False
+        buffers.clear()
 
     async def aclose(self) -> None:
         """Close at once."""

@@ -92,7 +92,7 @@ class Relay:
         return len(self._streams)
 
     def retry_now(self) -> None:
-        """Do not wait for the next attempt to connect."""
+        """Connect at once, and check a connection that seems to work."""
         self._client.retry_now()
 
     async def run(self, accept: Accept) -> None:
@@ -122,6 +122,8 @@ class Relay:
         finally:
             if self._listening.is_set():
                 self._listening = trio.Event()
+            for stream in list(self._streams):
+                stream.say_goodbye()
 
     def _follow_days(self, connection: NatsConnection, days: dict[int, int]) -> None:
         wanted = subjects.rendezvous_days(self._clock())

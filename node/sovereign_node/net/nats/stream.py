@@ -305,14 +305,19 @@ class TunnelStream(trio.abc.HalfCloseableStream):
         if frame is not None:
             self._send_control(frame)
 
+    def say_goodbye(self) -> None:
+        """Tell the peer that the tunnel ends; nothing more can be sent or received."""
+        if not self._released:
+            self._send_control(self._tunnel.send_close(CloseCode.DONE))
+            self._broken = self._broken or "the connection to the relay was closed"
+            self._release()
+
     async def aclose(self) -> None:
         """Close both directions; what was sent before still arrives."""
         if not self._closed:
             self._closed = True
             self._pieces.clear()
-            if not self._released:
-                self._send_control(self._tunnel.send_close(CloseCode.DONE))
-                self._release()
+            self.say_goodbye()
             self._arrival.unpark_all()
             self._credit.unpark_all()
         await trio.lowlevel.checkpoint()

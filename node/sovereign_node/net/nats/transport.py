@@ -78,7 +78,10 @@ class NatsTransport:
         return [relay.status() for relay in self._relays.values()]
 
     def retry_now(self) -> None:
-        """Connect at once where the connection is lost: the network changed or the machine woke up."""
+        """Connect at once where the connection is lost, and check the others.
+
+        For when the network has changed, or the machine woke up.
+        """
         for relay in self._relays.values():
             relay.retry_now()
 

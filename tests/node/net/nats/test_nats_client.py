@@ -269,6 +269,31 @@ async def test_a_server_that_stops_answering_pings_is_left(fake_server):
             await connection.publish("x", b"")
 
 
+async def test_a_probe_finds_a_dead_server_without_waiting_for_the_next_ping(fake_server, monkeypatch):
+    monkeypatch.setattr("sovereign_node.net.nats.connection._PROBE_S", 0.05)
+
+    async def deaf(stream: trio.SocketStream) -> None:
+        await _accept(stream)
+        while await stream.receive_some(4096):
+            pass
+
+    async with fake_server(deaf) as port:
+        connection = await open_connection(Endpoint("127.0.0.1", port), ServerSettings())
+        connection.probe()
+        with trio.fail_after(5), pytest.raises(RelayLostError, match="does not answer"):
+            await connection.run()
+
+
+async def test_a_probe_leaves_a_server_that_answers(nats_server, start_client):
+    client = start_client(nats_server.port)
+    with trio.fail_after(5):
+        connection = await client.connected()
+        client.retry_now()
+        await connection.flush()
+        await connection.flush()
+        assert await client.connected() is connection
+
+
 async def test_garbage_after_the_greeting_ends_the_connection_and_tells_subscribers(fake_server):
     async def spoil(stream: trio.SocketStream) -> None:
         await _accept(stream)

@@ -264,6 +264,21 @@ async def test_a_relay_that_stops_breaks_its_tunnels_and_a_new_dial_works(tmp_pa
             assert await far.receive_some() == b"again"
 
 
+async def test_a_peer_that_stops_says_goodbye(nats_server, start_side):
+    theirs = await start_side(nats_server.port)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as short:
+            relay = Relay([Endpoint("127.0.0.1", nats_server.port)], SigningKey.generate().public)
+            short.start_soon(relay.run, None)
+            near = await relay.dial(theirs.key.public)
+            far = await theirs.accepted.receive()
+            await near.send_all(b"last words")
+            short.cancel_scope.cancel()
+        assert await _read_all(far) == b"last words"
+        with pytest.raises(trio.BrokenResourceError):
+            await near.receive_some()
+
+
 async def test_a_peer_that_left_is_noticed_by_a_ping(nats_server, start_side, monkeypatch):
     monkeypatch.setattr("sovereign_protocols.relay.tunnel.PING_AFTER_S", 0.05)
     monkeypatch.setattr(relay_module, "_TIMER_INTERVAL_S", 0.02)
