@@ -231,7 +231,7 @@ async def _run_services(
         if config.net.mdns and not is_only_on_loopback(config.net.listen):
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
-        for service in (presence, discovery, recovery, housekeeping):
+        for service in (presence, discovery, recovery, housekeeping, projects):
             await nursery.start(service.run)
         try:
             yield node

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -17,6 +17,7 @@ from sovereign_node.config import Config
 from sovereign_node.datadir import DataDir
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
+from sovereign_node.services.content import index_content
 from sovereign_node.services.lookup import only
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.project_keys import free_project_name, open_project_keys, seal_project_keys
@@ -31,6 +32,9 @@ from sovereign_node.vault.facade import Vault
 from sovereign_node.vault.report import BackupReport, ProgressNote
 from sovereign_node.vault.target import ChunkTarget
 from sovereign_protocols.vault.snapshot import SignedSnapshot
+
+if TYPE_CHECKING:
+    from trio_typing import TaskStatus
 
 log = structlog.get_logger(__name__)
 
@@ -107,6 +111,21 @@ class Projects:
         self._targets = targets
         self._clock = clock
         self._locks: dict[bytes, trio.Lock] = {}
+        self._to_index: dict[bytes, tuple[Project, bytes]] = {}
+        self._wake = trio.Event()
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write content_index behind the backups, so that none waits for it; run until cancelled."""
+        task_status.started()
+        while True:
+            while self._to_index:
+                _, (project, snapshot_id) = self._to_index.popitem()
+                own = self._data_dir.root.resolve()
+                await trio.to_thread.run_sync(
+                    index_content, self._state, project, self._keys.public, snapshot_id, own
+                )
+            self._wake = trio.Event()
+            await self._wake.wait()
 
     def find(self, name: str) -> Project:
         """Return the project that a user named. Blocks.
@@ -198,8 +217,9 @@ class Projects:
             report = await opened.vault.backup(sources, on_progress)
             await self._remember(opened, await opened.vault.snapshots())
             in_use: Sequence[ChunkTarget] = opened.targets.remote or [opened.targets.local]
-            at = self._clock()
-            await trio.to_thread.run_sync(self._state.projects.set_last_backup, project.project_id, at)
+            if await trio.to_thread.run_sync(self._note_backup, project, report):
+                self._to_index[project.project_id] = (project, bytes.fromhex(report.snapshot))
+                self._wake.set()
             return BackupOutcome(
                 report,
                 tuple(target.name for target in in_use),
@@ -309,6 +329,12 @@ class Projects:
                         raw=item.raw,
                     )
                 )
+
+    def _note_backup(self, project: Project, report: BackupReport) -> bool:
+        """Remember the time of the backup; returns whether the content differs from the one before."""
+        known = self._state.snapshots.all(project.project_id)
+        self._state.projects.set_last_backup(project.project_id, self._clock())
+        return len(known) < 2 or known[-2].file_count != report.files or report.files_changed > 0
 
     def _lock(self, project: Project) -> trio.Lock:
         return self._locks.setdefault(project.project_id, trio.Lock())
