@@ -1,103 +1,17 @@
 """The DHT on simulated networks: all times are simulated, so nothing here waits."""
 
-import hashlib
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
 
-from sovereign_devnet.memory_network import Health, MemoryHub, MemoryNetwork, open_hub
-from sovereign_node.net.kad.addresses import addresses_to_wire
+from sovereign_devnet.memory_dht import START, NumberValidator, key_of, simulate_dht, value_of
+from sovereign_devnet.memory_network import Health, open_hub
 from sovereign_node.net.kademlia import Kademlia, KademliaSettings
-from sovereign_node.net.streams import PeerStream
-from sovereign_protocols.kad import PROTOCOL_ID, shell
-from sovereign_protocols.kad.errors import InvalidRecordError
-from sovereign_protocols.kad.keys import peer_id_bytes, record_wire_key
-from sovereign_protocols.kad.messages import Contact, Message, MessageType, Record, encode_frame
-
-START = 1_800_000_000
-
-
-class NumberValidator:
-    """Values are ``<sequence>|<key>|<expires_at>``; enough to play every rule without signatures."""
-
-    def validate(self, key: bytes, value: bytes, now: int) -> None:
-        parts = value.split(b"|")
-        if len(parts) != 3 or parts[1].hex() != key.hex():
-            raise InvalidRecordError("key")
-        if int(parts[2]) <= now:
-            raise InvalidRecordError("expired")
-
-    def select(self, key: bytes, values: list[bytes]) -> int:
-        return max(range(len(values)), key=lambda index: int(values[index].split(b"|")[0]))
-
-
-def key_of(name: str) -> bytes:
-    # No "|" may occur inside a key of the toy format.
-    return hashlib.sha256(name.encode()).digest().replace(b"|", b"!")
-
-
-def value_of(key: bytes, sequence: int, expires_at: int = START + 86400) -> bytes:
-    return b"%d|%s|%d" % (sequence, key, expires_at)
-
-
-def wall() -> int:
-    return START + int(trio.current_time() - _origin[0])
-
-
-_origin = [0.0]
-
-
-class Net:
-    def __init__(self, hub: MemoryHub, nursery: trio.Nursery) -> None:
-        self.hub = hub
-        self.nursery = nursery
-        self.nodes: list[tuple[MemoryNetwork, Kademlia]] = []
-
-    async def add(self, settings: KademliaSettings | None = None, *, server: bool = True) -> Kademlia:
-        network = self.hub.add_node()
-        kademlia = Kademlia(
-            network,
-            validator=NumberValidator(),
-            server=server,
-            clock=wall,
-            settings=settings,
-            random_bytes=lambda count: hashlib.shake_128(network.peer_id.encode()).digest(count),
-        )
-        await self.nursery.start(lambda task_status: kademlia.run(task_status=task_status))
-        if self.nodes:
-            await kademlia.bootstrap(self.nodes[0][0].addresses())
-        self.nodes.append((network, kademlia))
-        return kademlia
-
-    async def grow(self, count: int, settings: KademliaSettings | None = None) -> None:
-        for _ in range(count):
-            await self.add(settings)
-
-    def spoil(self, health: Health, share: float, spare: int = 1) -> None:
-        """Let every n-th node fail, but not the first ``spare``."""
-        doomed = random.Random(len(self.nodes)).sample(self.nodes[spare:], int(len(self.nodes) * share))
-        for network, _ in doomed:
-            network.health = health
-
-    def living(self) -> list[Kademlia]:
-        return [kademlia for network, kademlia in self.nodes if network.health is Health.ALIVE]
-
-
-@asynccontextmanager
-async def simulation() -> AsyncIterator[Net]:
-    _origin[0] = trio.current_time()
-    async with open_hub() as hub, trio.open_nursery() as nursery:
-        yield Net(hub, nursery)
-        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("count", [2, 16, pytest.param(32, marks=pytest.mark.slow)])
 async def test_every_node_finds_what_one_stored(autojump_clock, count):
     key = key_of("x")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(count)
         assert await net.nodes[0][1].put(key, value_of(key, 1)) == min(20, count - 1)
         for _, kademlia in net.nodes:
@@ -106,7 +20,7 @@ async def test_every_node_finds_what_one_stored(autojump_clock, count):
 
 async def test_every_node_finds_all_providers_once(autojump_clock):
     key = key_of("offers")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(24)
         providers = net.nodes[3:6]
         for _, kademlia in providers:
@@ -122,7 +36,7 @@ async def test_every_node_finds_all_providers_once(autojump_clock):
 @pytest.mark.parametrize("health", [Health.DEAD, Health.HUNG])
 @pytest.mark.parametrize("count", [16, pytest.param(32, marks=pytest.mark.slow)])
 async def test_survives_when_a_third_fails(autojump_clock, health, count):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(count)
         keys = [key_of(f"k{index}") for index in range(6)]
         for index, key in enumerate(keys):
@@ -141,55 +55,9 @@ async def test_survives_when_a_third_fails(autojump_clock, health, count):
         assert max(durations) <= 2.0
 
 
-async def test_records_of_wrong_key_or_age_are_neither_stored_nor_returned(autojump_clock):
-    key = key_of("x")
-    bad = {
-        "key": value_of(key_of("y"), 9),
-        "expired": value_of(key, 9, START),
-        "size": value_of(key, 9) + b" " * 5120,
-    }
-    async with simulation() as net:
-        await net.grow(4)
-        hostile = net.hub.add_node()
-        victim, kademlia = net.nodes[1]
-        await hostile.connect(victim.peer_id, victim.addresses())
-        for value in bad.values():
-            with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-                await ask(hostile, victim, put_message(key, value))
-            with pytest.raises(InvalidRecordError):
-                await kademlia.put(key, value)
-        foreign = Message(MessageType.PUT_VALUE, b"/pk/x", Record(b"/pk/x", value_of(key, 1)))
-        with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-            await ask(hostile, victim, foreign)
-        assert kademlia.statistics()["records"] == 0
-        assert kademlia.statistics()["requests_refused"] == len(bad) + 1
-
-        # A node that answers with such values convinces nobody.
-        async def lie(stream: PeerStream) -> None:
-            await stream.receive_some()
-            record = Record(record_wire_key(key), bad["key"])
-            await stream.send_all(encode_frame(Message(MessageType.GET_VALUE, record_wire_key(key), record)))
-
-        victim.set_handler(PROTOCOL_ID, lie)
-        assert await net.nodes[2][1].get(key) is None
-
-
-async def test_an_older_record_does_not_replace_a_newer_one_anywhere(autojump_clock):
-    key = key_of("x")
-    async with simulation() as net:
-        await net.grow(8)
-        await net.nodes[1][1].put(key, value_of(key, 2))
-        with pytest.raises(InvalidRecordError):
-            await net.nodes[2][1].put(key, value_of(key, 1))
-        outsider = await net.add(server=False)
-        assert await outsider.put(key, value_of(key, 1)) == 0
-        for _, kademlia in net.nodes:
-            assert await kademlia.get(key) == value_of(key, 2)
-
-
 async def test_a_read_asks_the_network_even_when_an_old_copy_is_here(autojump_clock):
     key = key_of("x")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(8)
         stale, kademlia = net.nodes[3]
         await net.nodes[1][1].put(key, value_of(key, 1))
@@ -207,9 +75,9 @@ async def test_values_and_announcements_outlive_days_by_repetition(autojump_cloc
 
     def make_value() -> bytes:
         sequence[0] += 1
-        return value_of(key, sequence[0], wall() + 86400)
+        return value_of(key, sequence[0], net.wall() + 86400)
 
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(6, settings)
         author = net.nodes[2][1]
         assert await author.publish(key, make_value) == 5
@@ -233,7 +101,7 @@ async def test_values_and_announcements_outlive_days_by_repetition(autojump_cloc
 
 async def test_a_publisher_that_starts_alone_is_found_later(autojump_clock):
     key = key_of("r")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         first = await net.add()
         assert await first.provide(key) == 0
         await net.grow(12)
@@ -287,7 +155,7 @@ async def test_a_maker_of_bad_values_does_not_stop_the_rest(autojump_clock):
         calls[0] += 1
         return value_of(key, 5 if calls[0] != 2 else 1)
 
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(3, settings)
         await net.nodes[1][1].publish(key, make_value)
         await trio.sleep(1000)
@@ -297,7 +165,7 @@ async def test_a_maker_of_bad_values_does_not_stop_the_rest(autojump_clock):
 
 @pytest.mark.slow
 async def test_dead_and_hung_contacts_leave_the_table(autojump_clock):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(16)
         net.spoil(Health.HUNG, 0.2)
         net.spoil(Health.DEAD, 0.2)
@@ -309,7 +177,7 @@ async def test_dead_and_hung_contacts_leave_the_table(autojump_clock):
 
 @pytest.mark.slow
 async def test_a_node_that_comes_back_is_found_again(autojump_clock):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(8)
         lost, kademlia = net.nodes[4]
         lost.health = Health.DEAD
@@ -323,7 +191,7 @@ async def test_a_node_that_comes_back_is_found_again(autojump_clock):
 
 async def test_clients_ask_but_are_not_contacts(autojump_clock):
     key = key_of("x")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(6)
         client = await net.add(server=False)
         assert await client.put(key, value_of(key, 1)) == 6
@@ -337,91 +205,12 @@ async def test_clients_ask_but_are_not_contacts(autojump_clock):
             assert [peer.peer_id for peer in await kademlia.find_providers(key)] == [client_id]
 
 
-async def test_a_lie_about_addresses_does_not_enter_the_table(autojump_clock):
-    async with simulation() as net:
-        await net.grow(4)
-        victim = net.nodes[2][0]
-        wrong = Contact(peer_id_bytes(victim.peer_id), addresses_to_wire(["/ip4/127.9.9.9/tcp/9"]))
-
-        async def lie(stream: PeerStream) -> None:
-            await stream.receive_some()
-            await stream.send_all(encode_frame(Message(MessageType.FIND_NODE, closer_peers=(wrong,))))
-
-        liar = net.hub.add_node()
-        liar.set_handler(PROTOCOL_ID, lie)
-        newcomer = await net.add()
-        assert await newcomer.bootstrap(liar.addresses()) >= 1
-        await newcomer.find_peer(victim.peer_id)
-        await trio.sleep(60)
-        known = {peer.peer_id: list(peer.addresses) for peer in newcomer.contacts()}
-        assert known[victim.peer_id] == victim.addresses()
-
-
-async def test_a_flood_of_invented_peers_fills_nothing(autojump_clock):
-    async with simulation() as net:
-        await net.grow(4)
-        made = [net.hub.add_node() for _ in range(200)]
-        for node in made:
-            node.health = Health.DEAD
-
-        def invent(request: Message) -> Message:
-            chosen = random.Random(len(request.key)).sample(made, 20)
-            peers = tuple(
-                Contact(peer_id_bytes(node.peer_id), addresses_to_wire(node.addresses())) for node in chosen
-            )
-            return Message(request.type, request.key, closer_peers=peers, provider_peers=peers)
-
-        liar = net.hub.add_node()
-        liar.set_handler(PROTOCOL_ID, serving(invent))
-        kademlia = await net.add()
-        await kademlia.bootstrap(liar.addresses())
-        started = trio.current_time()
-        await kademlia.get(key_of("x"))
-        assert trio.current_time() - started < 2
-        assert len(await kademlia.find_providers(key_of("x"), limit=100)) <= 64
-        await trio.sleep(600)
-        invented = {node.peer_id for node in made}
-        assert not invented & {peer.peer_id for peer in kademlia.contacts()}
-        assert len(kademlia.contacts()) == 5
-
-
-async def test_idle_streams_do_not_switch_a_server_off(autojump_clock):
-    async with simulation() as net:
-        await net.grow(3)
-        victim, kademlia = net.nodes[0]
-        hostile, honest = net.hub.add_node(), net.hub.add_node()
-        await hostile.connect(victim.peer_id, victim.addresses())
-        await honest.connect(victim.peer_id, victim.addresses())
-        held = [await hostile.open_stream(victim.peer_id, PROTOCOL_ID) for _ in range(300)]
-        await trio.sleep(1)
-        assert await ask(honest, victim, Message(MessageType.PING)) == Message(MessageType.PING)
-        assert kademlia.statistics()["requests_refused"] == 300 - kademlia.settings.streams_per_peer
-        await trio.sleep(kademlia.settings.idle_timeout_s)
-        assert await ask(hostile, victim, Message(MessageType.PING)) == Message(MessageType.PING)
-        assert len(held) == 300
-
-
-async def test_garbage_resets_its_stream_only(autojump_clock):
-    async with simulation() as net:
-        await net.grow(2)
-        victim, _ = net.nodes[0]
-        hostile = net.hub.add_node()
-        await hostile.connect(victim.peer_id, victim.addresses())
-        for garbage in (b"\xff" * 10, b"\x05hello", encode_frame(Message(MessageType.FIND_NODE))):
-            stream = await hostile.open_stream(victim.peer_id, PROTOCOL_ID)
-            await stream.send_all(garbage)
-            with pytest.raises(trio.BrokenResourceError):
-                await stream.receive_some()
-        assert await ask(hostile, victim, Message(MessageType.PING)) == Message(MessageType.PING)
-
-
 async def test_the_table_survives_a_restart(autojump_clock):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(10)
         saved = net.nodes[9][1].snapshot()
         network = net.hub.add_node()
-        kademlia = Kademlia(network, validator=NumberValidator(), clock=wall)
-        await net.nursery.start(lambda task_status: kademlia.run(task_status=task_status))
+        kademlia = await net.start(network)
         assert await kademlia.restore(saved) >= 8
         assert network.peer_id in {peer.peer_id for peer in net.nodes[4][1].contacts()} or await net.nodes[4][
             1
@@ -440,13 +229,13 @@ async def test_the_table_survives_a_restart(autojump_clock):
     ],
 )
 async def test_a_damaged_table_is_an_empty_one(autojump_clock, data):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         kademlia = await net.add()
         assert await kademlia.restore(data) == 0
 
 
 async def test_bootstrap_addresses_are_tried_again_until_someone_answers(autojump_clock):
-    async with simulation() as net:
+    async with simulate_dht() as net:
         first = await net.add()
         net.nodes[0][0].health = Health.DEAD
         second = await net.add()
@@ -459,7 +248,7 @@ async def test_bootstrap_addresses_are_tried_again_until_someone_answers(autojum
 
 async def test_announcements_carry_new_addresses_soon(autojump_clock):
     key = key_of("r")
-    async with simulation() as net:
+    async with simulate_dht() as net:
         await net.grow(6)
         network, kademlia = net.nodes[2]
         await kademlia.provide(key)
@@ -469,19 +258,3 @@ async def test_announcements_carry_new_addresses_soon(autojump_clock):
         await trio.sleep(30)
         found = await net.nodes[5][1].find_providers(key)
         assert found[0].addresses[0] == f"{moved}/p2p/{network.peer_id}"
-
-
-def put_message(key: bytes, value: bytes) -> Message:
-    return Message(MessageType.PUT_VALUE, record_wire_key(key), Record(record_wire_key(key), value))
-
-
-async def ask(asker: MemoryNetwork, other: MemoryNetwork, request: Message) -> Message | None:
-    stream = await asker.open_stream(other.peer_id, PROTOCOL_ID)
-    return await shell.ask(stream, request)
-
-
-def serving(answer: Callable[[Message], Message | None]) -> Callable[[PeerStream], object]:
-    async def handle(stream: PeerStream) -> None:
-        await shell.serve(stream, answer, idle_timeout_s=10, write_timeout_s=10)
-
-    return handle
