@@ -85,19 +85,24 @@ class Index:
     def __init__(self, path: Path, files: FileOperations) -> None:
         self._files = files
         self._environment = _open_environment(path)
-        with self._environment.begin() as transaction:
-            is_new = transaction.stat()["entries"] == 0
-        self._tables = {} if is_new else {"meta": self._environment.open_db(b"meta")}
-        if not is_new:
-            with self.read() as transaction:
-                found = _U32.unpack(self.get(transaction, "meta", b"version") or bytes(4))[0]
-            if found != VERSION:
-                self._environment.close()
-                raise StoreFormatError(f"the store has format {found}, this program knows {VERSION}")
+        found = self._read_version()
+        if found not in (None, VERSION):
+            self._environment.close()
+            raise StoreFormatError(f"the store has format {found}, this program knows {VERSION}")
         self._tables = {name: self._environment.open_db(name.encode()) for name in _TABLES}
-        if is_new:
+        if found is None:
             with self.write() as transaction:
                 self.put(transaction, "meta", b"version", _U32.pack(VERSION))
+
+    def _read_version(self) -> int | None:
+        """Return the format of the tables, None if they are new or their creation was interrupted."""
+        try:
+            self._tables = {"meta": self._environment.open_db(b"meta", create=False)}
+        except lmdb.NotFoundError:
+            return None
+        with self.read() as transaction:
+            row = self.get(transaction, "meta", b"version")
+        return None if row is None else int(_U32.unpack(row)[0])
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
