@@ -57,6 +57,56 @@ async def _identify(check: PeerCheck, hello: m.Hello, device_key: bytes, now: in
         raise RefusedError(Reason.IDENTITY) from error
 
 
+async def ask(stream: trio.abc.Stream, core: ClientStream, request: m.Message, expected: type[Answer]) -> Answer:
+    """Send one request and wait for its answer.
+
+    Args:
+        stream: to the peer.
+        core: ready for requests.
+        request: to send.
+        expected: the type of its answer.
+
+    Raises:
+        RefusedError: with the peer's reason.
+        RemoteProtocolError: the peer broke the protocol.
+        ConnectionLostError: no answer came.
+    """
+    with _deadline(ANSWER_TIMEOUT_S):
+        await stream.send_all(core.ask(request))
+        message = await _receive(stream, core)
+    if isinstance(message, m.Refuse):
+        raise message.to_error()
+    assert isinstance(message, expected)
+    return message
+
+
+async def greet(
+    stream: trio.abc.Stream,
+    core: ClientStream,
+    *,
+    certificate: bytes,
+    peer_device: bytes,
+    clock: Callable[[], int],
+    check: PeerCheck,
+) -> Caller:
+    """Exchange hellos as the side that asks.
+
+    Returns:
+        The peer's identity and device.
+
+    Raises:
+        RefusedError: one side refuses the other's clock (with peer_time) or certificate.
+        ConnectionLostError: the stream ended.
+    """
+    with _deadline(GREETING_TIMEOUT_S):
+        await stream.send_all(core.greet(m.Hello(clock(), certificate)))
+        hello = await _receive(stream, core)
+    if isinstance(hello, m.Refuse):
+        raise hello.to_error()
+    assert isinstance(hello, m.Hello)
+    return Caller(await _identify(check, hello, peer_device, clock()), peer_device)
+
+
 class MarketClient:
     """Asks one provider; use `open_market`. Not for several tasks at once.
 
@@ -74,13 +124,7 @@ class MarketClient:
         self.provider = provider
 
     async def _ask(self, request: m.Message, expected: type[Answer]) -> Answer:
-        with _deadline(ANSWER_TIMEOUT_S):
-            await self._stream.send_all(self._core.ask(request))
-            message = await _receive(self._stream, self._core)
-        if isinstance(message, m.Refuse):
-            raise message.to_error()
-        assert isinstance(message, expected)
-        return message
+        return await ask(self._stream, self._core, request, expected)
 
     async def offer(self) -> SignedOffer:
         """Ask for the current offer.
@@ -201,15 +245,15 @@ async def open_market(
     """
     core = ClientStream()
     async with stream:
-        with _deadline(GREETING_TIMEOUT_S):
-            await stream.send_all(core.greet(m.Hello(clock(), certificate)))
-            hello = await _receive(stream, core)
-        if isinstance(hello, m.Refuse):
-            raise hello.to_error()
-        assert isinstance(hello, m.Hello)
-        now = clock()
-        identity = await _identify(check or certificate_check(network_id), hello, provider_device, now)
-        yield MarketClient(stream, core, Caller(identity, provider_device), network_id)
+        provider = await greet(
+            stream,
+            core,
+            certificate=certificate,
+            peer_device=provider_device,
+            clock=clock,
+            check=check or certificate_check(network_id),
+        )
+        yield MarketClient(stream, core, provider, network_id)
 
 
 async def serve_market(
@@ -237,14 +281,35 @@ async def serve_market(
         RemoteProtocolError: the caller broke the protocol; reset the stream.
         ConnectionLostError: the caller went away or fell silent.
     """
-    core = ServerStream()
+    await serve_requests(
+        stream,
+        desk,
+        ServerStream(),
+        certificate=certificate,
+        caller_device=caller_device,
+        clock=clock,
+        check=check or certificate_check(network_id),
+    )
+
+
+async def serve_requests(
+    stream: trio.abc.Stream,
+    desk: Desk,
+    core: ServerStream,
+    *,
+    certificate: bytes,
+    caller_device: bytes,
+    clock: Callable[[], int],
+    check: PeerCheck,
+) -> None:
+    """Answer one caller of any money protocol; see `serve_market`."""
     with _deadline(GREETING_TIMEOUT_S):
         hello = await _receive(stream, core)
         if hello is None:
             return
         assert isinstance(hello, m.Hello)
         try:
-            identity = await _identify(check or certificate_check(network_id), hello, caller_device, clock())
+            identity = await _identify(check, hello, caller_device, clock())
         except RefusedError as refusal:
             await stream.send_all(core.refuse_greeting(m.Refuse.of(refusal)))
             return
