@@ -30,12 +30,13 @@ from sovereign_node.store.meta import Meta
 from sovereign_node.store.metrics import Metric, Metrics
 from sovereign_node.store.peers import PeerAddress, Peers
 from sovereign_node.store.projects import Collaborator, Collaborators, Project, Projects
-from sovereign_node.store.settlement import Meters, SettlementMessages, Vouchers
+from sovereign_node.store.settlement import Accruals, Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import SnapshotRow, Snapshots
 from sovereign_node.store.state import State, open_state
 
 __all__ = [
     "LIVE_STATES",
+    "Accruals",
     "AuditEntry",
     "AuditLog",
     "AuditVerdict",

@@ -1,4 +1,4 @@
-"""meters, vouchers and settlement_messages: what was used, promised and signed."""
+"""meters, accruals, vouchers and settlement_messages: what was used, owed, promised and signed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from sovereign_node.store.database import Database
-from sovereign_protocols.market.prices import GB
+from sovereign_protocols.market.prices import GB, Prices
+from sovereign_protocols.settle.accrual import Accrual
 from sovereign_protocols.settle.bodies import Voucher
 from sovereign_protocols.settle.lanes import LaneHead
 from sovereign_protocols.settle.meter import Meter
@@ -79,6 +80,58 @@ class Meters:
                 ),
             )
             return meter
+
+
+class Accruals:
+    """Reads and writes where the open lines of each contract began."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, contract_id: bytes) -> Accrual | None:
+        """Read the accrual of a contract, None before its first line was closed."""
+        row = self._database.query_one("SELECT * FROM accruals WHERE contract_id = ?", (contract_id.hex(),))
+        if row is None:
+            return None
+        since = Meter(
+            at=row["since_at"],
+            byte_seconds=row["since_gb_seconds"] * GB + row["since_rest_byte_seconds"],
+            bytes_in=row["since_bytes_in"],
+            bytes_out=row["since_bytes_out"],
+        )
+        prices = Prices(
+            row["price_micro_vibe_per_gb_month"], row["price_micro_vibe_per_gb_transfer"], row["bonus_permille"]
+        )
+        return Accrual(prices, since, row["closed_micro_vibe"])
+
+    def put(self, contract_id: bytes, accrual: Accrual) -> None:
+        """Write the accrual of a contract after its lines were closed.
+
+        Raises:
+            StateConflictError: what accrued would fall, or the contract is unknown.
+        """
+        since = accrual.since
+        self._database.execute(
+            "INSERT INTO accruals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (contract_id) DO UPDATE SET"
+            " closed_micro_vibe = excluded.closed_micro_vibe,"
+            " price_micro_vibe_per_gb_month = excluded.price_micro_vibe_per_gb_month,"
+            " price_micro_vibe_per_gb_transfer = excluded.price_micro_vibe_per_gb_transfer,"
+            " bonus_permille = excluded.bonus_permille, since_at = excluded.since_at,"
+            " since_gb_seconds = excluded.since_gb_seconds,"
+            " since_rest_byte_seconds = excluded.since_rest_byte_seconds,"
+            " since_bytes_in = excluded.since_bytes_in, since_bytes_out = excluded.since_bytes_out",
+            (
+                contract_id.hex(),
+                accrual.closed,
+                accrual.prices.micro_vibe_per_gb_month,
+                accrual.prices.micro_vibe_per_gb_transfer,
+                accrual.prices.bonus_permille,
+                since.at,
+                *divmod(since.byte_seconds, GB),
+                since.bytes_in,
+                since.bytes_out,
+            ),
+        )
 
 
 class Vouchers:
@@ -190,6 +243,15 @@ class SettlementMessages:
             (contract_id.hex(), kind.KIND),
         )
         return [parse_signed(row["raw"], kind, network_id) for row in rows]
+
+    def page(self, contract_id: bytes, kind: str, *, after: int, limit: int) -> list[bytes]:
+        """Read messages of one kind with numbers above `after`, in order, as signed."""
+        rows = self._database.query(
+            "SELECT raw FROM settlement_messages WHERE contract_id = ? AND kind = ? AND number > ?"
+            " ORDER BY number, signer LIMIT ?",
+            (contract_id.hex(), kind, after, limit),
+        )
+        return [row["raw"] for row in rows]
 
     def raws(self, contract_id: bytes) -> list[bytes]:
         """Read every message of a contract, for an evidence bundle."""

@@ -26,7 +26,7 @@ from sovereign_node.store.metrics import Metrics
 from sovereign_node.store.migrate import migrate
 from sovereign_node.store.peers import Peers
 from sovereign_node.store.projects import Collaborators, Projects
-from sovereign_node.store.settlement import Meters, SettlementMessages, Vouchers
+from sovereign_node.store.settlement import Accruals, Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import Snapshots
 
 _INSTANCE_BYTES = 8
@@ -58,6 +58,7 @@ class State:
         self.jobs = Jobs(self._database)
         self.audit = AuditLog(self._database)
         self.meters = Meters(self._database)
+        self.accruals = Accruals(self._database)
         self.vouchers = Vouchers(self._database)
         self.settlement = SettlementMessages(self._database)
         self.ledger = Ledger(self._database)
