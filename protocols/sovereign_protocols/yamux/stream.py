@@ -74,6 +74,11 @@ class ReceiveBuffer:
         self._pieces.append(piece)
         self.size_bytes += len(piece)
 
+    @property
+    def is_bulk(self) -> bool:
+        """Whether the next piece is a large one."""
+        return bool(self._pieces) and len(self._pieces[0]) >= _JOIN_BELOW_BYTES
+
     def clear(self) -> None:
         """Drop everything."""
         self._pieces.clear()
