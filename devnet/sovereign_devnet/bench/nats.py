@@ -9,6 +9,7 @@ least half of what plain publishing moves, and its round trip takes at most thre
 
 import argparse
 import json
+import secrets
 import statistics
 import subprocess
 import sys
@@ -36,6 +37,8 @@ _MEGABYTE = 1_000_000
 _BAR_THROUGHPUT = 0.5
 _BAR_ROUND_TRIP = 3.0
 _SMALL = b"x" * 64
+# Every way sends these bytes again and again.
+_PAYLOAD = secrets.token_bytes(1 << 20)
 
 Results = dict[str, dict[str, float]]
 
@@ -58,11 +61,12 @@ class _Plain:
 
     async def send(self, total: int) -> None:
         connection = await self._client.connected()
-        start, sent, payload = self._acknowledged, 0, bytes(MESSAGE_BYTES)
+        start, sent = self._acknowledged, 0
+        pieces = [_PAYLOAD[at : at + MESSAGE_BYTES] for at in range(0, len(_PAYLOAD), MESSAGE_BYTES)]
         while self._acknowledged - start < total:
             if sent < total and sent - (self._acknowledged - start) < PLAIN_WINDOW_BYTES:
-                await connection.publish("bench.sink", payload)
-                sent += len(payload)
+                await connection.publish("bench.sink", pieces[sent // MESSAGE_BYTES % len(pieces)])
+                sent += MESSAGE_BYTES
             else:
                 await self._news.wait()
 
@@ -82,9 +86,8 @@ class _Stream:
     async def send(self, total: int) -> None:
         stream = await self._open_stream()
         await stream.send_all(b"s")
-        payload = bytes(1 << 20)
-        for _ in range(total // len(payload)):
-            await stream.send_all(payload)
+        for _ in range(total // len(_PAYLOAD)):
+            await stream.send_all(_PAYLOAD)
         await stream.send_eof()
         answer = b""
         while piece := await stream.receive_some(64):

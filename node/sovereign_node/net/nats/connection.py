@@ -188,9 +188,10 @@ class NatsConnection:
         except BaseExceptionGroup as group:
             lost, rest = group.split(_LINK_ERRORS)
             self._is_lost = lost is not None
-            if lost is None or rest is not None:
-                raise
-            raise RelayLostError(self.endpoint.url, reason_of(_first(lost))) from group
+            if rest is not None:
+                # Cancelled from outside in the same moment; the loss is of no interest any more.
+                raise rest from None
+            raise RelayLostError(self.endpoint.url, reason_of(_first(group))) from group
         finally:
             with trio.CancelScope(shield=True):
                 await self._send_rest()
