@@ -27,17 +27,17 @@ class Cluster:
 
     Args:
         folder: for everything on disk; made if missing.
-        passphrase: of every identity; a random one if None.
+        passphrase: of every identity of a new folder; a random one if None.
     """
 
     def __init__(self, folder: Path, passphrase: str | None = None) -> None:
         self.folder = folder.absolute()
-        self.passphrase = passphrase or f"devnet {secrets.token_hex(8)}"
         self.passphrase_file = self.folder / "passphrase"
         self.members: dict[str, Member] = {}
         for name in ("nodes", "logs", "kits"):
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write_secret(self.passphrase_file, self.passphrase)
+        if not self.passphrase_file.exists():
+            _write_secret(self.passphrase_file, passphrase or f"devnet {secrets.token_hex(8)}")
 
     def __enter__(self) -> Cluster:
         return self
@@ -50,6 +50,13 @@ class Cluster:
     def close(self) -> list[str]:
         """Stop every process; returns the names of nodes that had to be killed."""
         return stop_all(list(self.members.values()))
+
+    def take(self, name: str) -> Member:
+        """Take charge of a device that is in the folder already."""
+        member = Member(name, self.folder)
+        member.data_dir.require_initialised()
+        self.members[name] = member
+        return member
 
     def create(
         self, name: str, roles: Sequence[str], *, bootstrap: Sequence[str] = (), capacity: str = ""

@@ -131,9 +131,11 @@ bank.close()
 """
 
 _INSPECT = """
-import hashlib, json, sqlite3, sys
+import hashlib, json, os, sqlite3, sys, urllib.parse
 path, balance = sys.argv[1], int(sys.argv[2])
-bank = sqlite3.connect("file:" + path + "?mode=ro", uri=True)
+# Without a log to read, immutable keeps SQLite from leaving files of its own beside the database.
+options = "?mode=ro" + ("" if os.path.exists(path + "-wal") else "&immutable=1")
+bank = sqlite3.connect("file:" + urllib.parse.quote(path) + options, uri=True)
 integrity = "; ".join(row[0] for row in bank.execute("PRAGMA integrity_check"))
 accounts = dict(bank.execute("SELECT id, balance FROM account"))
 expected, transfers, digest = dict.fromkeys(accounts, balance), 0, hashlib.sha256()

@@ -53,13 +53,18 @@ class Member:
         """Run ``sovereign WORDS --json`` on this device, whatever comes of it."""
         return run_command(self.data_dir.root, *words, timeout_s=timeout_s)
 
-    def call(self, operation: str, **parameters: Any) -> Any:
+    def call(self, operation: str, *, timeout_s: float = COMMAND_TIMEOUT_S, **parameters: Any) -> Any:
         """Run an operation of the running node through its local API, without a process of its own.
+
+        Args:
+            operation: its name.
+            timeout_s: longest wait for the answer.
+            parameters: of the operation.
 
         Raises:
             NodeError: the node is not running, or what it answered.
         """
-        return ApiClient(self.data_dir).call(operation, parameters)
+        return ApiClient(self.data_dir, timeout_s=timeout_s).call(operation, parameters)
 
     def stream(self, operation: str, **parameters: Any) -> Any:
         """Run a streaming operation through the local API and return its result."""
@@ -77,9 +82,9 @@ class Member:
     @property
     def pid(self) -> int | None:
         """Process id while a node runs on the data directory, whoever started it."""
-        if self._process is not None:
-            return self._process.pid if self._process.poll() is None else None
-        return running_pid(self.data_dir.lock_file, str(self.data_dir.root))
+        if self._process is not None and self._process.poll() is None:
+            return self._process.pid
+        return running_pid(self.data_dir.lock_file, "up", str(self.data_dir.root))
 
     @property
     def is_running(self) -> bool:

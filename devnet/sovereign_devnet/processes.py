@@ -37,18 +37,18 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> No
         time.sleep(POLL_S)
 
 
-def running_pid(pid_file: Path, argument: str) -> int | None:
+def running_pid(pid_file: Path, *words: str) -> int | None:
     """Return the process id in a file, None if that process is gone.
 
     Args:
         pid_file: begins with the id in decimal.
-        argument: a word of the command line of the process that is meant.
+        words: all of them are on the command line of the process that is meant.
     """
     try:
         pid = int(pid_file.read_text("ascii"))
     except (OSError, ValueError):
         return None
-    return pid if argument in arguments_of(pid) else None
+    return pid if set(words) <= set(arguments_of(pid)) else None
 
 
 def arguments_of(pid: int) -> list[str]:
