@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from sovereign_node.net.muxers import peer_stream_of
-from sovereign_node.net.pipes import Pipe
+from sovereign_node.net.pipes import DIRECT_PATHS, Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.yamux_connection import YamuxConnection
 
@@ -82,6 +82,16 @@ class Connection:
         if isinstance(self.muxed_conn, YamuxConnection):
             return self.muxed_conn.open_peer_stream()
         return peer_stream_of(await self.muxed_conn.open_stream(), self.peer_id)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether new streams can be opened; not so after a goodbye from either side."""
+        return not self.closed.is_set() and bool(self.muxed_conn.is_established)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no third party carries the bytes."""
+        return self.pipe.path in DIRECT_PATHS
 
     @property
     def is_idle(self) -> bool:

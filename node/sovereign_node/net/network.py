@@ -1,12 +1,14 @@
 """A running host: connections to peers, streams over them, and who is told when they come and go."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
 from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.peer.peerstore import PeerStoreError
 
 from sovereign_node.clock import Clock
 from sovereign_node.net import liveness, negotiate
@@ -135,8 +137,8 @@ class Network:
         return [connection.info() for connection in self._every_connection()]
 
     def is_connected(self, peer_id: str) -> bool:
-        """Say whether a connection to the peer is open."""
-        return peer_id in self._connections
+        """Say whether a connection to the peer is open and takes new streams."""
+        return any(connection.is_usable for connection in self._connections.get(peer_id, ()))
 
     def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
         """Call `watcher(peer_id, connected)` when a peer's first connection opens and its last one closes.
@@ -184,7 +186,7 @@ class Network:
         try:
             with trio.CancelScope(deadline=deadline) as scope:
                 async with lock:
-                    if peer_id not in self._connections:
+                    if not self.is_connected(peer_id):
                         known = self.known_addresses(peer_id)
                         await self._dialer.dial(peer_id, known, timeout_s=deadline - trio.current_time())
             if scope.cancelled_caught:
@@ -203,7 +205,7 @@ class Network:
             StreamOpenError: the connection was lost, or no answer within `timeout_s`.
         """
         deadline = trio.current_time() + timeout_s
-        if peer_id not in self._connections:
+        if not self.is_connected(peer_id):
             await self.connect(peer_id, timeout_s=timeout_s)
         try:
             with trio.fail_at(deadline):
@@ -272,13 +274,18 @@ class Network:
     def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
         """Choose the connection on which both sides agree after a simultaneous dial.
 
-        That is one started by the peer with the smaller id; among several of the same origin, the newest.
+        A direct one before any other; then one started by the peer with the smaller id; then the newest.
         """
         group = self._connections.get(peer_id)
         if not group:
             raise StreamOpenError(peer_id, protocol_id, "not connected")
         theirs = peer_id < self.peer_id
-        return max(enumerate(group), key=lambda item: (item[1].inbound == theirs, item[0]))[1]
+
+        def rank(item: tuple[int, Connection]) -> tuple[bool, bool, bool, int]:
+            age, connection = item
+            return connection.is_usable, connection.is_direct, connection.inbound == theirs, age
+
+        return max(enumerate(group), key=rank)[1]
 
     async def _on_connected(self, swarm_conn: Any) -> None:
         """Replace the swarm's notification: record and watch a connection that it has just registered."""
@@ -306,6 +313,9 @@ class Network:
             group.remove(connection)
             if not group:
                 del self._connections[connection.peer_id]
+                # Its store has no other bound, so that strangers with ever new identities would fill it.
+                with suppress(PeerStoreError):
+                    self._swarm.peerstore.clear_peerdata(connection.muxed_conn.peer_id)
                 self._tell(connection.peer_id, False)
 
     def _tell(self, peer_id: str, connected: bool) -> None:

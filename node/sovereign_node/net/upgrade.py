@@ -5,6 +5,8 @@ whatever muxer was given, and reads its negotiations byte by byte from the socke
 round trip.
 """
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -18,7 +20,13 @@ from sovereign_node.net.session import NoiseSession, SessionError
 from sovereign_node.net.yamux_connection import YamuxConnection
 from sovereign_protocols.yamux.budget import WindowBudget
 from sovereign_protocols.yamux.events import Limits
+from sovereign_protocols.yamux.frames import HEADER_BYTES
 from sovereign_protocols.yamux.frames import PROTOCOL_ID as YAMUX_PROTOCOL_ID
+
+# A peer that ended a connection with a protocol error may dislike frames above 64 KiB, which are legal and which
+# some implementations refuse; its next connection gets none.
+_CAUTIOUS_FRAME_BYTES = 64 * 1024 - HEADER_BYTES
+_MAX_OBJECTORS = 1024
 
 
 class _PipeFace:
@@ -72,6 +80,7 @@ class Upgrader:
         self._limits = limits
         self._peer_window_bytes = peer_window_bytes
         self._node_budget = node_budget
+        self._objectors: dict[str, None] = {}
 
     async def upgrade_security(self, raw_conn: Any, is_initiator: bool, peer_id: Any = None) -> Any:
         """Agree on Noise and shake hands.
@@ -103,10 +112,20 @@ class Upgrader:
                 await negotiate.accept(face, (YAMUX_PROTOCOL_ID,), (YAMUX_PROTOCOL_ID,))
         except (NetError, SessionError, trio.BrokenResourceError) as error:
             raise MuxerUpgradeFailure(str(error) or type(error).__name__) from error
-        return YamuxConnection(
+        limits = self._limits
+        if face.peer_id in self._objectors:
+            limits = replace(limits, max_frame_bytes=_CAUTIOUS_FRAME_BYTES)
+        connection = YamuxConnection(
             conn,
             peer_id,
             early=bytes(face.early),
-            limits=self._limits,
+            limits=limits,
             budget=WindowBudget(self._peer_window_bytes, self._node_budget),
         )
+        connection.on_objection = partial(self._remember_objection, face.peer_id)
+        return connection
+
+    def _remember_objection(self, peer_id: str) -> None:
+        self._objectors[peer_id] = None
+        if len(self._objectors) > _MAX_OBJECTORS:
+            del self._objectors[next(iter(self._objectors))]

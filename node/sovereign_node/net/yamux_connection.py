@@ -8,6 +8,7 @@ One task owns the socket for writing and takes whole records only, so cancelling
 """
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -40,6 +41,10 @@ _log = structlog.get_logger(__name__)
 _GOODBYE_S = 0.5
 
 
+def _nothing() -> None:
+    """Stand in for a hook that nobody has set."""
+
+
 class YamuxConnection(IMuxedConn):  # type: ignore[misc]
     """One connection to an authenticated peer.
 
@@ -49,6 +54,10 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         early: bytes that came with the negotiation.
         limits: bounds of streams and windows.
         budget: receive memory of this connection.
+
+    Attributes:
+        on_close: set by libp2p's swarm; awaited when the connection has ended.
+        on_objection: called when the peer says that we broke its rules.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         self.event_started = trio.Event()
         self.event_closed = trio.Event()
         self.on_close: Any = None
+        self.on_objection: Callable[[], None] = _nothing
         self._peer_text = str(peer_id)
         self._session = secured_conn.session
         self._early = early
@@ -195,6 +205,8 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
                         answered.set()
                 case PeerGoneAway(code):
                     _log.debug("peer_said_goodbye", peer_id=self._peer_text, code=code)
+                    if code == GoAwayCode.PROTOCOL_ERROR:
+                        self.on_objection()
 
     def _on_reset(self, stream: Stream) -> None:
         owner = self._streams.get(stream)
@@ -285,7 +297,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
     @property
     def is_established(self) -> bool:
         """Whether streams can be opened."""
-        return self.event_started.is_set() and not self._closing
+        return self.event_started.is_set() and not self._closing and self.yamux.takes_streams
 
     @property
     def is_closed(self) -> bool:

@@ -82,9 +82,14 @@ class Yamux:
         return bool(self._outbox)
 
     @property
+    def takes_streams(self) -> bool:
+        """Whether new streams may still be opened."""
+        return not (self._said_goodbye or self._heard_goodbye)
+
+    @property
     def is_drained(self) -> bool:
         """Whether goodbye was said or heard and every stream has ended."""
-        return (self._said_goodbye or self._heard_goodbye) and not self.streams
+        return not self.takes_streams and not self.streams
 
     # Streams, as this side uses them.
 
@@ -95,7 +100,7 @@ class Yamux:
             GoneAwayError: one side said goodbye.
             StreamLimitError: too many streams of ours are open, or all ids have been used.
         """
-        if self._said_goodbye or self._heard_goodbye:
+        if not self.takes_streams:
             raise GoneAwayError("the connection is closing")
         if self._outbound >= self._limits.max_outbound_streams or self._next_id > MAX_UINT32:
             raise StreamLimitError(f"{self._outbound} streams are open")

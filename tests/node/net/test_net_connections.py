@@ -196,3 +196,48 @@ async def test_libp2p_services_are_served(make_network):
             ):
                 await trio.sleep(0.01)
         assert await PingService(stock).ping(ours_id, 1)
+
+
+async def test_strangers_do_not_fill_the_peer_store(make_network):
+    async with make_network() as ours:
+        store = ours._host.get_peerstore()
+        before = len(store.peer_ids())
+        for _ in range(5):
+            async with make_network() as peer:
+                await peer.connect(ours.peer_id, ours.addresses())
+                await peer.ping(ours.peer_id)
+        with trio.fail_after(3):
+            while ours.connections():
+                await trio.sleep(0.01)
+        assert len(store.peer_ids()) <= before + 1
+
+
+async def test_direct_connections_are_preferred(make_network):
+    hub: dict = {}
+    async with (
+        make_network(transports=[MemoryTransport(hub, 1)]) as one,
+        make_network(transports=[MemoryTransport(hub, 2)]) as other,
+    ):
+        other.set_handler(ECHO, echo)
+        await trio.testing.wait_all_tasks_blocked()
+        await one.connect(other.peer_id, ["/memory/2"])
+        await one._dialer.dial(other.peer_id, other.addresses()[:1], timeout_s=3)
+        assert {info.path for info in one.connections()} == {"relay", "lan"}
+        assert one._preferred(other.peer_id, ECHO).is_direct
+        await ask(one, other.peer_id)
+
+
+async def test_a_peer_that_objects_gets_smaller_frames(make_network):
+    async with make_network() as one, make_network() as other:
+        other.set_handler(ECHO, echo)
+        await one.connect(other.peer_id, other.addresses())
+        with trio.fail_after(3):
+            while not other.is_connected(one.peer_id):
+                await trio.sleep(0.01)
+            await other._connections[one.peer_id][0].muxed_conn.close(1)
+            while one.connections():
+                await trio.sleep(0.01)
+            await one.connect(other.peer_id, other.addresses())
+        (connection,) = one._connections[other.peer_id]
+        assert connection.muxed_conn.yamux._limits.max_frame_bytes < 65536
+        await ask(one, other.peer_id, bytes(300_000))
