@@ -32,7 +32,7 @@ from sovereign_protocols.vault.tree import Entry
 OnProgress = Callable[[ProgressNote], None]
 
 _PROGRESS_EVERY_S = 0.25
-_COMMIT_CHUNKS = 256
+_COMMIT_EVERY_S = 5.0
 
 
 @dataclass
@@ -67,6 +67,7 @@ class Run:
         self.assembler = Assembler(self.sealer.dedup_key, self.index, packer, self.counters, self.run)
         self._stored: list[ChunkLines] = []
         self._stored_bytes = 0
+        self._commit_at = trio.current_time() + _COMMIT_EVERY_S
 
     def on_stored(self, chunk: SealedChunk) -> None:
         """Note a chunk that its targets have acknowledged."""
@@ -76,9 +77,11 @@ class Run:
 
     async def commit(self, *, final: bool = False) -> None:
         """Make known to the next run what is stored; now and then, or all of it."""
-        due = self._stored_bytes >= self.config.commit_bytes or len(self._stored) >= _COMMIT_CHUNKS
+        now = trio.current_time()
+        due = self._stored_bytes >= self.config.commit_bytes or now >= self._commit_at
         if not self._stored or not (due or final):
             return
+        self._commit_at = now + _COMMIT_EVERY_S
         stored, self._stored, self._stored_bytes = self._stored, [], 0
 
         def write() -> None:

@@ -16,7 +16,8 @@ class VaultConfig:
         min_acks: targets that must have acknowledged a chunk before it counts as stored.
         worker_threads: threads that hash, compress and seal; 0 means one per core, at most 8.
         puts_per_target: chunks under way to one target at once.
-        commit_bytes: stored bytes after which progress is made durable, so that a killed run resumes there.
+        commit_bytes: stored bytes after which progress is made durable, so that a killed run resumes there; it
+            happens every five seconds in any case.
         exclude: shell patterns; matched against the name and against the path inside the source.
         exclude_paths: absolute paths that are left out, such as the node's own data directory.
         capture_databases: capture SQLite files through the online backup API.
@@ -28,7 +29,7 @@ class VaultConfig:
     min_acks: int = 1
     worker_threads: int = 0
     puts_per_target: int = 4
-    commit_bytes: int = 256 * 1024 * 1024
+    commit_bytes: int = 64 * 1024 * 1024
     exclude: tuple[str, ...] = ()
     exclude_paths: tuple[Path, ...] = ()
     capture_databases: bool = True

@@ -24,8 +24,8 @@ from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
 from sovereign_node.vault.repair import RepairReport, run_repair_index
 from sovereign_node.vault.report import BackupReport
-from sovereign_node.vault.restore import RestoreReport, run_restore
 from sovereign_node.vault.run_backup import run_backup
+from sovereign_node.vault.run_restore import RestoreReport, run_restore
 from sovereign_node.vault.safe_fs import Existing
 from sovereign_node.vault.scan import display
 from sovereign_node.vault.session import Context, Session, open_session

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import trio
 
@@ -35,6 +35,16 @@ class _Pace:
     def expected_s(self) -> float:
         """Time that one more chunk would probably take."""
         return self.seconds * (self.under_way + 1) * (1 + self.failures) ** 2
+
+
+@dataclass
+class _Hunt(Generic[_Result]):
+    """One chunk that is being looked for."""
+
+    tried: set[str] = field(default_factory=set)
+    reasons: list[str] = field(default_factory=list)
+    results: list[_Result] = field(default_factory=list)
+    failed: trio.Event = field(default_factory=trio.Event)
 
 
 @dataclass(frozen=True)
@@ -93,27 +103,43 @@ class Fetcher:
         Raises:
             ChunkUnavailableError: no target has a good copy.
         """
-        reasons: list[str] = []
-        tried: set[str] = set()
-        while True:
-            pace = min(
-                (pace for pace in self._paces if pace.target.name not in tried),
-                key=lambda pace: pace.expected_s,
-                default=None,
-            )
-            if pace is None:
-                raise ChunkUnavailableError(chunk_id, reasons)
-            tried.add(pace.target.name)
-            try:
-                sealed = await self._fetch(pace, chunk_id)
-                return await trio.to_thread.run_sync(unpack, sealed, pace.target.checks_ids)
-            except TargetError as error:
-                pace.failures += 1
-                reasons.append(str(error))
-            except CryptoError as error:
-                pace.failures += 1
-                reasons.append(f"{pace.target.name}: {error}")
-                self.bad.append(BadCopy(pace.target.name, chunk_id, str(error)))
+        hunt: _Hunt[_Result] = _Hunt()
+        async with trio.open_nursery() as nursery:
+            while (pace := self._best(hunt.tried)) is not None:
+                hunt.tried.add(pace.target.name)
+                hunt.failed = trio.Event()
+                nursery.start_soon(self._attempt, pace, chunk_id, unpack, hunt, nursery.cancel_scope)
+                with trio.move_on_after(_STALL_S):
+                    await hunt.failed.wait()
+        if not hunt.results:
+            raise ChunkUnavailableError(chunk_id, hunt.reasons)
+        return hunt.results[0]
+
+    def _best(self, tried: set[str]) -> _Pace | None:
+        untried = (pace for pace in self._paces if pace.target.name not in tried)
+        return min(untried, key=lambda pace: pace.expected_s, default=None)
+
+    async def _attempt(
+        self,
+        pace: _Pace,
+        chunk_id: bytes,
+        unpack: Callable[[bytes, bool], _Result],
+        hunt: _Hunt[_Result],
+        scope: trio.CancelScope,
+    ) -> None:
+        """Try one target; on success end the hunt."""
+        try:
+            sealed = await self._fetch(pace, chunk_id)
+            hunt.results.append(await trio.to_thread.run_sync(unpack, sealed, pace.target.checks_ids))
+            scope.cancel()
+            return
+        except TargetError as error:
+            hunt.reasons.append(str(error))
+        except CryptoError as error:
+            hunt.reasons.append(f"{pace.target.name}: {error}")
+            self.bad.append(BadCopy(pace.target.name, chunk_id, str(error)))
+        pace.failures += 1
+        hunt.failed.set()
 
     async def _fetch(self, pace: _Pace, chunk_id: bytes) -> bytes:
         pace.under_way += 1

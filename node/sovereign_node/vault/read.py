@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import threading
@@ -88,10 +89,6 @@ class Part:
 Batch = Group | Part
 
 
-class ChangedError(Exception):
-    """A file changed while it was read."""
-
-
 def content_cutter() -> FastCDC:
     """Return a cutter for content-defined pieces; one per thread."""
     return FastCDC(AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CUT_BYTES)
@@ -120,30 +117,29 @@ def same_state(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def read_small(path: bytes) -> tuple[bytes, os.stat_result]:
-    """Read a file whole.
+def read_small(path: bytes) -> tuple[bytes, os.stat_result, bool]:
+    """Read a file whole, or its first 4 MiB if it has grown meanwhile.
 
     Returns:
-        Its bytes and its state.
+        Its bytes, its state, and whether it was written meanwhile.
 
     Raises:
-        ChangedError: it was written meanwhile.
-        OSError: it can't be read.
+        OSError: it can't be read, or is no file any more.
     """
     descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
-            raise ChangedError
-        data = os.read(descriptor, before.st_size + 1)
-        while len(data) < before.st_size:
-            more = os.read(descriptor, before.st_size + 1 - len(data))
+            raise OSError(errno.EINVAL, "is not a file any more")
+        size_bytes = min(before.st_size, WHOLE_FILE_BYTES)
+        data = os.read(descriptor, size_bytes)
+        while len(data) < size_bytes:
+            more = os.read(descriptor, size_bytes - len(data))
             if not more:
                 break
             data += more
-        if len(data) != before.st_size or not same_state(before, os.fstat(descriptor)):
-            raise ChangedError
-        return data, before
+        changed = len(data) != before.st_size or not same_state(before, os.fstat(descriptor))
+        return data, before, changed
     finally:
         os.close(descriptor)
 

@@ -84,10 +84,16 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
             snapshot, head_failures = await _store_all(session, run, sender, writer, snapshots, now)
             failed = [ItemError(failure.target, failure.reason) for failure in sender.failures]
         nursery.cancel_scope.cancel()
-    counters = run.counters
     await trio.to_thread.run_sync(_remember_folders, run, snapshot)
+    return _report(run, snapshot, trio.current_time() - started, tuple(dict.fromkeys([*failed, *head_failures])))
+
+
+def _report(
+    run: Run, snapshot: SignedSnapshot, seconds: float, failed_targets: tuple[ItemError, ...]
+) -> BackupReport:
+    counters = run.counters
     return BackupReport(
-        project=context.sealer.project_id.hex(),
+        project=run.sealer.project_id.hex(),
         snapshot=snapshot.snapshot_id.hex(),
         files=snapshot.content.files,
         files_changed=counters.files_changed,
@@ -99,10 +105,10 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
         chunks_sent=counters.chunks_sent,
         dedup_saved_bytes=max(0, counters.bytes_read - counters.bytes_new),
         compression_saved_bytes=max(0, counters.bytes_new - counters.bytes_stored),
-        seconds=trio.current_time() - started,
-        partial=bool(counters.errors or failed or head_failures),
+        seconds=seconds,
+        partial=bool(counters.errors or failed_targets),
         errors=tuple(counters.errors),
-        failed_targets=tuple(dict.fromkeys([*failed, *head_failures])),
+        failed_targets=failed_targets,
     )
 
 

@@ -13,7 +13,6 @@ from sovereign_node.vault.pack import Packer, SealedChunk, seal_container
 from sovereign_node.vault.read import (
     READ_ATTEMPTS,
     Batch,
-    ChangedError,
     Group,
     LargeFile,
     Part,
@@ -170,20 +169,20 @@ class Worker:
         self._assembler.finish(work.folder, work.name, encode_entry(entry), size_bytes, again=again)
 
     def _load(self, work: FileWork) -> tuple[bytes, os.stat_result, bool] | None:
-        for _ in range(READ_ATTEMPTS):
+        for attempt in range(READ_ATTEMPTS):
             try:
-                data, info = read_small(work.path)
-            except ChangedError:
-                continue
+                data, info, changed = read_small(work.path)
             except OSError as error:
                 self._fail(work, error.strerror or str(error))
                 return None
-            with self._counters.lock:
-                self._counters.bytes_read += len(data)
-                self._counters.bytes_total += len(data)
-            return data, info, False
-        self._fail(work, "kept changing while it was read")
-        return None
+            if not changed or attempt == READ_ATTEMPTS - 1:
+                break
+        if changed:
+            self._fail(work, "kept changing while it was read")
+        with self._counters.lock:
+            self._counters.bytes_read += len(data)
+            self._counters.bytes_total += len(data)
+        return data, info, changed
 
     def _store(self, pieces: Sequence[memoryview]) -> list[bytes]:
         key = self._sealer.dedup_key

@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 from vault_bench import Bench, listing, whole
 
 from sovereign_crypto.chunks import blob_id
 from sovereign_node.errors import NodeError
 from sovereign_node.vault.config import Source
-from sovereign_node.vault.errors import TargetError
+from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
+from sovereign_node.vault.fetch import Fetcher
 from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.rewrite import open_run, rewrite_head
 from sovereign_node.vault.safe_fs import Existing, TargetTree
@@ -20,6 +23,7 @@ from sovereign_node.vault.session import open_session
 from sovereign_node.vault.target import MemoryTarget
 from sovereign_protocols.vault import tree
 from sovereign_protocols.vault.blobs import BlobType
+from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import Snapshot
 from sovereign_protocols.vault.tree import Content, Entry, Kind
 
@@ -247,3 +251,23 @@ async def test_a_single_file_source(bench: Bench, source: Path, tmp_path: Path) 
     await vault.backup([Source(source / "large")])
     await vault.restore(tmp_path / "out")
     assert (tmp_path / "out" / "large").read_bytes() == (source / "large").read_bytes()
+
+
+class Stalling(MemoryTarget):
+    """Never answers."""
+
+    async def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
+        await trio.sleep_forever()
+        yield b"", b""
+
+
+async def test_a_target_that_stalls_is_overtaken(bench: Bench, autojump_clock: trio.testing.MockClock) -> None:
+    stalling = Stalling("stalling")
+    sealer = ProjectSealer(bench.keys)
+    fetcher = Fetcher([stalling, bench.target], sealer)
+    bench.target.chunks[b"c" * 32] = b"sealed"
+    started = trio.current_time()
+    assert await fetcher.get(b"c" * 32, lambda sealed, _: sealed) == b"sealed"
+    assert trio.current_time() - started == pytest.approx(10, abs=0.1)
+    with pytest.raises(ChunkUnavailableError, match="does not have"):
+        await Fetcher([bench.target], sealer).get(b"d" * 32, lambda sealed, _: sealed)
