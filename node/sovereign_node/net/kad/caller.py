@@ -147,6 +147,9 @@ class Caller:
             trio.BrokenResourceError,
             trio.ClosedResourceError,
             trio.TooSlowError,
+            # A dial that spent its whole time waiting for another one to the same peer on a busy machine
+            # computes a negative timeout; that must not end the DHT.
+            ValueError,
         ) as error:
             self.failures += 1
             raise CallFailedError(str(error) or type(error).__name__) from error
