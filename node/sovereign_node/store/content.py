@@ -51,45 +51,44 @@ class ContentIndex:
     def replace(self, project_id: bytes, device_id: bytes, entries: Iterable[ContentEntry]) -> None:
         """Make the index of one project and device exactly these entries, in one transaction.
 
-        Unchanged rows are not written, so a backup without changes costs reads only.
+        Unchanged rows are not written, so a backup without changes costs one read; about 100 bytes of memory are
+        taken for each entry.
 
         Args:
             project_id: 32 bytes.
             device_id: 32 bytes.
             entries: all of that project and device.
         """
+        scope = (project_id.hex(), device_id.hex())
         with self._database.transaction():
-            self._database.execute("CREATE TEMP TABLE IF NOT EXISTS kept (path TEXT PRIMARY KEY) WITHOUT ROWID")
-            self._database.execute("DELETE FROM temp.kept")
+            known = {
+                row[0]: tuple(row)[1:]
+                for row in self._database.query(
+                    "SELECT path, kind, size_bytes, modified_at FROM content_index"
+                    " WHERE project_id = ? AND device_id = ?",
+                    scope,
+                )
+            }
+            changed = []
             for entry in entries:
                 if (entry.project_id, entry.device_id) != (project_id, device_id):
                     raise ValueError("an entry belongs to another project or device")
-                self._upsert(entry)
-                self._database.execute("INSERT INTO temp.kept (path) VALUES (?)", (entry.path,))
-            self._database.execute(
-                "DELETE FROM content_index WHERE project_id = :project AND device_id = :device"
-                " AND path NOT IN (SELECT path FROM temp.kept)",
-                {"project": project_id.hex(), "device": device_id.hex()},
+                values = (entry.kind, entry.size_bytes, entry.modified_at)
+                if known.pop(entry.path, None) != values:
+                    changed.append((*scope, entry.path, *values, entry.snapshot_id.hex()))
+            self._write(changed)
+            self._database.execute_many(
+                "DELETE FROM content_index WHERE project_id = ? AND device_id = ? AND path = ?",
+                [(*scope, path) for path in known],
             )
-            self._database.execute("DELETE FROM temp.kept")
 
-    def _upsert(self, entry: ContentEntry) -> None:
-        self._database.execute(
+    def _write(self, rows: list[tuple[str, str, str, str, int, int, str]]) -> None:
+        self._database.execute_many(
             "INSERT INTO content_index (project_id, device_id, path, kind, size_bytes, modified_at, snapshot_id)"
             " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (project_id, device_id, path) DO UPDATE SET"
             " kind = excluded.kind, size_bytes = excluded.size_bytes, modified_at = excluded.modified_at,"
-            " snapshot_id = excluded.snapshot_id"
-            " WHERE (kind, size_bytes, modified_at)"
-            " IS NOT (excluded.kind, excluded.size_bytes, excluded.modified_at)",
-            (
-                entry.project_id.hex(),
-                entry.device_id.hex(),
-                entry.path,
-                entry.kind,
-                entry.size_bytes,
-                entry.modified_at,
-                entry.snapshot_id.hex(),
-            ),
+            " snapshot_id = excluded.snapshot_id",
+            rows,
         )
 
     def entries(

@@ -67,6 +67,8 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = ON")
         return connection
     connection.execute("PRAGMA journal_mode = WAL")
+    # 16 MiB keep the indexes of a large content_index in memory while a first backup fills them.
+    connection.execute("PRAGMA cache_size = -16384")
     # Anti-rollback values and money must survive a power cut once they are acknowledged.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")

@@ -57,8 +57,6 @@ CREATE TABLE content_index (
 
 CREATE INDEX content_index_modified ON content_index (project_id, modified_at);
 
-CREATE INDEX content_index_snapshot ON content_index (snapshot_id);
-
 CREATE TRIGGER content_index_touch AFTER UPDATE ON content_index
 WHEN NEW.updated_at = OLD.updated_at
 BEGIN
