@@ -13,6 +13,8 @@ import sys
 from typing import Any
 
 MODES = ("floor", "fast", "stock")
+# How often each latency is measured in a round.
+SAMPLES = {"connects": 20, "streams": 50, "round_trips": 200}
 _MIB = 1024 * 1024
 _DEADLINE_S = 300
 _PEER = [sys.executable, "-m", "sovereign_devnet.bench.transport_peer"]
@@ -82,12 +84,11 @@ def measure(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
         `rounds` (every figure by mode), `medians` and `bars`; JSON-able.
     """
     size = (256 if quick else 1024) * _MIB
-    plan = {"connects": 20, "streams": 50, "round_trips": 200}
     reports: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
     for _ in range(rounds):
         for mode in MODES:
             amount = size // 4 if mode == "stock" else size
-            reports[mode].append(_run_pair(mode, {**plan, "bytes": amount}))
+            reports[mode].append(_run_pair(mode, {**SAMPLES, "bytes": amount}))
     medians = {mode: _median(entries) for mode, entries in reports.items()}
     return {"rounds": reports, "medians": medians, "bars": _bars(medians)}
 
