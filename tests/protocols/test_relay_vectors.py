@@ -64,3 +64,25 @@ def test_an_nkey_seed_is_read_or_refused_as_the_vectors_say(case):
     else:
         with pytest.raises(credentials.CredentialsError):
             credentials.NatsCredentials.from_file_text(case["text"])
+
+
+_SPEC = (_PATH.parents[1] / "specs" / "relay.md").read_text()
+
+
+@pytest.mark.parametrize("kind", FrameType, ids=lambda kind: kind.name)
+def test_the_specification_numbers_the_frames_as_the_code_does(kind):
+    assert f"| {kind.value} | {kind.name} |" in _SPEC
+
+
+@pytest.mark.parametrize("code", tunnel_frames.CloseCode, ids=lambda code: code.name)
+def test_the_specification_numbers_the_codes_as_the_code_does(code):
+    assert f"| {code.value} | {code.name.lower()} |" in _SPEC
+
+
+def test_the_specification_states_the_limits_of_the_code():
+    assert tunnel_frames.MIN_FRAME_BYTES == 1_024
+    assert tunnel_frames.MAX_FRAME_BYTES == 65_536
+    assert "| frame | 1,024 to 65,536 bytes |" in _SPEC
+    assert tunnel_frames.MIN_WINDOW_BYTES == 65_536
+    assert tunnel_frames.MAX_WINDOW_BYTES == 16 << 20
+    assert "| window in an opening | 65,536 bytes to 16 MiB; ours begins at 256 KiB |" in _SPEC

@@ -252,6 +252,8 @@ class NatsConnection:
         line = nats_wire.encode_publish(subject, size, reply)
         if size < _JOIN_BELOW_BYTES:
             self._enqueue(b"".join((line, *parts, nats_wire.CRLF)))
+        elif len(parts) == 2 and isinstance(parts[0], bytes):
+            self._enqueue(line + parts[0], parts[1], nats_wire.CRLF)
         else:
             self._enqueue(line, *parts, nats_wire.CRLF)
 

@@ -15,7 +15,6 @@ from sovereign_crypto.peer_id import public_key_from_peer_id
 from sovereign_node.net.errors import AddressError
 from sovereign_node.net.nats.client import ClientStatus
 from sovereign_node.net.nats.connection import ServerSettings
-from sovereign_node.net.nats.multiaddr import register
 from sovereign_node.net.nats.relay import Relay
 from sovereign_node.net.transports import AcceptPipe
 from sovereign_protocols.relay.credentials import NatsCredentials
@@ -32,7 +31,6 @@ class NatsTransport:
     path = "nats"
 
     def __init__(self, relays: Sequence[Relay]) -> None:
-        register()
         self._relays = {relay.endpoint.multiaddr: relay for relay in relays}
 
     def can_dial(self, address: str) -> bool:
