@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +78,10 @@ def _copy(source: Path, copy: Path, stop: threading.Event) -> int:
     # leaves them behind. Nobody has this one open: read it without, and if somebody came, read it again.
     idle = _idle_state(source, copy)
     if idle is not None:
-        page_bytes = _copy_from(f"{source.absolute().as_uri()}?mode=ro&immutable=1", copy, stop)
-        if _idle_state(source, copy) == idle:
-            return page_bytes
+        with suppress(sqlite3.Error):
+            page_bytes = _copy_from(f"{source.absolute().as_uri()}?mode=ro&immutable=1", copy, stop)
+            if _idle_state(source, copy) == idle:
+                return page_bytes
     return _copy_from(f"{source.absolute().as_uri()}?mode=ro", copy, stop)
 
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,19 @@ def test_capture_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(CaptureCancelledError), capture_database(tmp_path / "a.db", spool, stop):
         pass
     assert list(spool.iterdir()) == []
+
+
+def test_an_idle_database_gets_no_files_beside_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    make(source / "a.db")
+    long_ago = source.stat().st_mtime_ns - 10**9
+    os.utime(source / "a.db", ns=(long_ago, long_ago))
+    before = source.stat().st_mtime_ns
+    with capture_database(source / "a.db", tmp_path, threading.Event()) as copy:
+        assert copy.path.stat().st_size == (source / "a.db").stat().st_size
+        with closing(sqlite3.connect(copy.path)) as connection:
+            (copied,) = connection.execute("SELECT count(*) FROM pairs").fetchone()
+    assert copied == ROWS
+    assert [path.name for path in source.iterdir()] == ["a.db"]
+    assert source.stat().st_mtime_ns == before
