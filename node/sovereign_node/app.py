@@ -32,7 +32,7 @@ from sovereign_node.operations.table import all_operations
 from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.authorizer import StateAuthorizer
 from sovereign_node.services.contracts import Contracts
-from sovereign_node.services.discovery import Discovery
+from sovereign_node.services.discovery import Discovery, published_addresses
 from sovereign_node.services.housekeeping import Housekeeping
 from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.own_identity import OwnIdentity
@@ -159,7 +159,11 @@ async def _run_services(
     stop: Callable[[], None],
 ) -> AsyncIterator[Node]:
     kademlia = Kademlia(
-        network, validator=SovereignValidator(identity.network_id), server=config.is_always_on, clock=clock
+        network,
+        validator=SovereignValidator(identity.network_id),
+        server=config.is_always_on,
+        clock=clock,
+        addresses=lambda: published_addresses(config, network),
     )
     finder = PeerFinder(network, kademlia, state, clock)
     contracts = Contracts(config, identity, keys, state, chunk_store, finder, clock)

@@ -132,7 +132,7 @@ def test_depth_16_is_accepted():
         {65536: 0},
         {b"a": 0},
         {"a": {"b": {1, 2}}},
-        object(),
+        pytest.param(object(), id="object"),
         bytearray(b"x"),
         cbor2.undefined,
     ],

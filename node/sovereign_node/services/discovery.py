@@ -81,9 +81,8 @@ class Discovery:
         self.joined = trio.Event()
 
     def addresses(self) -> list[str]:
-        """Return the multiaddrs to publish: the configured ones, else the found ones."""
-        announced = [_with_peer_id(address, self._network.peer_id) for address in self._config.net.announce]
-        return (announced or self._network.addresses())[:MAX_ADDRESSES]
+        """Return the multiaddrs to publish."""
+        return published_addresses(self._config, self._network)
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Join the DHT, publish, again in time, and at once when addresses change; run until cancelled."""
@@ -217,6 +216,12 @@ class Discovery:
         await trio.to_thread.run_sync(
             lambda: self._state.peers.learn(peer_id, addresses, source="dht", at=self._clock(), name=name)
         )
+
+
+def published_addresses(config: Config, network: Network) -> list[str]:
+    """Return the multiaddrs that others are told: the configured ones, else the found ones."""
+    announced = [_with_peer_id(address, network.peer_id) for address in config.net.announce]
+    return (announced or network.addresses())[:MAX_ADDRESSES]
 
 
 def _with_peer_id(address: str, peer_id: str) -> str:
