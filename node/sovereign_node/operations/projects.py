@@ -16,7 +16,7 @@ from sovereign_node.operations.progress import forward_progress
 from sovereign_node.services.projects import BackupOutcome, OpenProject
 from sovereign_node.store.projects import Project
 from sovereign_node.vault.report import ItemError
-from sovereign_node.vault.restore import RestoreReport
+from sovereign_node.vault.run_restore import RestoreReport
 from sovereign_node.vault.safe_fs import Existing
 from sovereign_protocols.vault.tree import Entry, Kind
 
