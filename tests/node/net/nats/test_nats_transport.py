@@ -1,10 +1,12 @@
 import hashlib
 import os
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
 
+import sovereign_protocols
 from sovereign_crypto.peer_id import public_key_from_peer_id
 from sovereign_crypto.signing import SigningKey
 from sovereign_devnet.nats_server import run_nats_server
@@ -19,6 +21,7 @@ from sovereign_protocols.relay.endpoint import Endpoint, EndpointError
 
 pytestmark = pytest.mark.processes
 
+_SPEC = Path(sovereign_protocols.__file__).parents[1] / "specs" / "relay.md"
 PROTOCOL_ID = "/test/echo/1.0.0"
 STRANGER = "12D3KooWPbtVpZNwhvCHPNVFdjJeGtPPJPLLWxvQPFchbxZPWPVu"
 
@@ -210,6 +213,24 @@ async def test_a_tunnel_through_a_server_with_tls_and_password(tmp_path, certifi
             data = os.urandom(1 << 20)
             with trio.fail_after(20):
                 assert await _exchange(ours, theirs.peer_id, data) == hashlib.sha256(data).digest()
+
+
+async def test_the_permissions_of_the_specification_suffice(tmp_path):
+    permissions = (_SPEC.read_text().split("permissions: ", 1)[1]).split("\n", 1)[0]
+    config = f"authorization {{ users: [{{user: u, password: p, permissions: {permissions}}}] }}"
+    options = {"credentials": NatsCredentials(user="u", password="p")}
+    async with (
+        run_nats_server(tmp_path, config=config) as server,
+        _node(server.url, **options) as ours,
+        _node(server.url, **options) as theirs,
+    ):
+        await ours.connect(theirs.peer_id, theirs.addresses())
+        data = os.urandom(200_000)
+        with trio.fail_after(20):
+            assert await _exchange(ours, theirs.peer_id, data) == hashlib.sha256(data).digest()
+        # The server's own answer for somebody who is not there gets through as well.
+        with pytest.raises(DialError, match="does not wait"):
+            await ours.connect(STRANGER, [f"/nats/{server.authority}/p2p/{STRANGER}"], timeout_s=3)
 
 
 async def test_a_server_with_a_small_limit_gets_small_frames(tmp_path):
