@@ -1,6 +1,6 @@
 """One backup from end to end: scan, read, cut, hash, pack, seal, send; then index segment, snapshot, head.
 
-CPU work runs in threads, a batch of some 8 MiB per hop; the event loop moves sealed chunks. All queues are short,
+CPU work runs in threads, a batch of some 4 MiB per hop; the event loop moves sealed chunks. All queues are short,
 so memory does not depend on the size of the data. A crash at any point leaves garbage, never a dangling reference:
 the head is written last, and what was stored before counts as stored for the next run.
 """

@@ -17,8 +17,8 @@ from sovereign_node.vault.scan import SQLITE_HEADER, FileWork
 
 # Files up to this size are read whole by a worker; larger ones pass through one buffer in windows.
 WHOLE_FILE_BYTES = 4 * 1024 * 1024
-WINDOW_BYTES = 8 * 1024 * 1024
-GROUP_BYTES = 8 * 1024 * 1024
+WINDOW_BYTES = 4 * 1024 * 1024
+GROUP_BYTES = 4 * 1024 * 1024
 GROUP_FILES = 256
 READ_ATTEMPTS = 3
 MIN_CUT_BYTES = 256 * 1024

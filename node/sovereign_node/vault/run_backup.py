@@ -16,6 +16,7 @@ from sovereign_crypto.errors import CryptoError
 from sovereign_node.vault.backup import OnProgress, Run, send_all, store_files, store_rest, tell_progress
 from sovereign_node.vault.catalog import read_blob
 from sovereign_node.vault.config import Source
+from sovereign_node.vault.estimate import estimate
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.pack import SealedChunk
 from sovereign_node.vault.publish import CATALOG_FAN_IN, INLINE_SNAPSHOTS, Writer, plan_segments
@@ -74,6 +75,8 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
     async with trio.open_nursery() as nursery:
         if on_progress is not None:
             nursery.start_soon(tell_progress, run.counters, on_progress)
+            if not snapshots:
+                nursery.start_soon(trio.to_thread.run_sync, estimate, sources, run.counters, run.stop)
         async with open_sender(
             context.targets,
             copies=context.config.copies,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -261,6 +262,8 @@ async def test_progress_is_told(bench: Bench, source: Path) -> None:
     assert notes[-1].bytes_done == content_bytes(source)
     assert notes[-1].files_done == 9
     assert notes[-1].phase == "publish"
+    assert (notes[-1].files_total, notes[-1].bytes_total) == (9, content_bytes(source))
+    assert notes[-1].eta_s == 0
     assert notes[-1].bytes_sent > 9_000_000
 
 
@@ -296,3 +299,45 @@ async def test_a_folder_of_many_files_is_split_into_nodes(bench: Bench, tmp_path
     assert report.bytes_sent < 120_000
     await vault.restore(tmp_path / "out")
     assert listing(tmp_path / "out") == listing(root)
+
+
+async def test_a_disk_that_fails_is_a_clean_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = DirectoryTarget(tmp_path / "disk")
+    await target.put(b"c" * 32, b"sealed")
+    assert await target.have([b"c" * 32, b"d" * 32]) == [True, False]
+    await target.delete([b"c" * 32, b"d" * 32])
+    assert await target.have([b"c" * 32]) == [False]
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(TargetError, match="No space") as caught:
+        await target.put(b"c" * 32, b"sealed")
+    assert caught.value.full
+    assert [path for path in (tmp_path / "disk").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+async def test_disk_full_at_the_nth_write_leaves_a_project_that_works(
+    bench: Bench, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    target = DirectoryTarget(tmp_path / "disk")
+    vault = bench.vault(targets=[target])
+    original, left = os.fsync, nth
+
+    def fails_once(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(28, "No space left on device")
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fails_once)
+    with contextlib.suppress(NoTargetError, OSError):
+        await vault.backup(whole(source))
+    monkeypatch.undo()
+    await vault.backup(whole(source))
+    assert (await vault.verify(read_data=1.0)).errors == ()
+    await vault.restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)

@@ -68,7 +68,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
             answer = json.loads(child.stdout.read().splitlines()[-1])
         assert answer["bytes_new"] == size * 1_000_000
         peaks.append(answer["peak_kib"])
-    assert max(peaks) < 300 * 1024
+    assert max(peaks) < 350 * 1024
     assert peaks[1] < peaks[0] + 100 * 1024
 
 
