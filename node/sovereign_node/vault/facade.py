@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import lmdb
 import trio
 
 from sovereign_crypto.errors import CryptoError
@@ -248,7 +250,7 @@ class Vault:
             except BaseExceptionGroup as group:
                 error = single_error(group)
                 raise _for_people(error) from group
-            except CryptoError as error:
+            except (CryptoError, OSError, lmdb.Error) as error:
                 raise _for_people(error) from error
 
 
@@ -279,7 +281,15 @@ async def _entry(session: Session, snapshot: str, path: str | bytes) -> Entry:
 
 
 def _for_people(error: BaseException) -> BaseException:
-    """Return an error of the formats as one that says what to do; others as they are."""
+    """Return an error of the formats or of this device's disk as one that says what to do; others as they are."""
+    if isinstance(error, lmdb.Error | OSError):
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, lmdb.DiskError)
+        return VaultError(
+            "disk_full" if full else "disk_failed",
+            f"this device's disk failed: {error}",
+            "free some space, then run the same command again",
+            ExitCode.STORAGE_FULL if full else ExitCode.ERROR,
+        )
     if not isinstance(error, CryptoError):
         return error
     return VaultError(

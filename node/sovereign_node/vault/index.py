@@ -6,6 +6,7 @@ as stored for the next run, even when this one is killed before its head is writ
 
 from __future__ import annotations
 
+import shutil
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,11 +52,12 @@ class LocalIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Metasync off: a crash of the system may lose the last commit, never more; everything here can be rebuilt.
-        self._environment = lmdb.open(
-            str(folder), map_size=_MAP_BYTES, max_dbs=8, metasync=False, mode=0o600, max_readers=256
-        )
+        try:
+            self._environment = _open(folder)
+        except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError):
+            # Everything here can be rebuilt from what the targets hold.
+            shutil.rmtree(folder)
+            self._environment = _open(folder)
         self._blobs = self._environment.open_db(b"blobs")
         self._chunks = self._environment.open_db(b"chunks")
         self._numbers = self._environment.open_db(b"numbers")
@@ -290,6 +292,12 @@ class LocalIndex:
     def _next_number(self, transaction: lmdb.Transaction) -> int:
         with transaction.cursor(self._chunks) as cursor:
             return int(_NUMBER.unpack(cursor.key())[0]) + 1 if cursor.last() else 0
+
+
+def _open(folder: Path) -> lmdb.Environment:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Without metasync a crash of the system may lose the last commit, never more.
+    return lmdb.open(str(folder), map_size=_MAP_BYTES, max_dbs=8, metasync=False, mode=0o600, max_readers=256)
 
 
 def _chunk_lines(value: bytes) -> ChunkLines:

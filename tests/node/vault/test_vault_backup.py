@@ -4,12 +4,13 @@ import contextlib
 import os
 from pathlib import Path
 
+import lmdb
 import pytest
 import trio
 from vault_bench import Bench, age, listing, whole
 
 from sovereign_node.vault.config import Source
-from sovereign_node.vault.errors import NoTargetError, TargetError
+from sovereign_node.vault.errors import NoTargetError, TargetError, VaultError
 from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.target import DirectoryTarget, MemoryTarget, Sealed
 
@@ -334,10 +335,33 @@ async def test_disk_full_at_the_nth_write_leaves_a_project_that_works(
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", fails_once)
-    with contextlib.suppress(NoTargetError, OSError):
+    with contextlib.suppress(VaultError):
         await vault.backup(whole(source))
     monkeypatch.undo()
     await vault.backup(whole(source))
     assert (await vault.verify(read_data=1.0)).errors == ()
     await vault.restore(tmp_path / "out")
     assert listing(tmp_path / "out") == listing(source)
+
+
+async def test_a_damaged_cache_is_thrown_away(bench: Bench, source: Path) -> None:
+    vault = bench.vault()
+    await vault.backup(whole(source))
+    vault.close()
+    (bench.folder / "laptop" / "cache" / "index" / "data.mdb").write_bytes(b"rotten" * 2000)
+    report = await bench.vault().backup(whole(source))
+    assert report.bytes_new == 0
+
+
+async def test_a_cache_that_can_not_be_written_is_a_clean_error(
+    bench: Bench, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = bench.vault()
+
+    def fails(*_: object) -> None:
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(vault._context.index, "add_pending", fails)
+    with pytest.raises(VaultError) as caught:
+        await vault.backup(whole(source))
+    assert caught.value.code == "disk_full"
