@@ -24,7 +24,17 @@ from sovereign_protocols.yamux.events import (
     StreamReadable,
     StreamReset,
 )
-from sovereign_protocols.yamux.frames import HEADER_BYTES, Flag, FrameType, GoAwayCode, Header, decode_header
+from sovereign_protocols.yamux.frames import (
+    HEADER_BYTES,
+    INITIAL_WINDOW_BYTES,
+    PROTOCOL_ID,
+    Flag,
+    FrameType,
+    GoAwayCode,
+    Header,
+    decode_header,
+)
+from sovereign_protocols.yamux.outbox import MAX_CONTROL_BYTES
 from sovereign_protocols.yamux.stream import TRANSITIONS, ReceiveBuffer, StreamState, Trigger
 
 VECTORS = sorted((Path(__file__).parents[2] / "protocols" / "vectors" / "yamux").glob("*.json"))
@@ -300,6 +310,42 @@ def test_stream_reset_within_its_own_frame():
     core.reset(stream)
     assert core.receive_data(b"cd") == []
     assert not stream.received.size_bytes
+
+
+def test_fin_of_a_frame_whose_stream_has_ended():
+    core = make(initiator=False)
+    core.receive_data(Header(FrameType.WINDOW_UPDATE, Flag.SYN, 1, 0).encode())
+    core.reset(core.streams[1])
+    assert core.receive_data(Header(FrameType.DATA, Flag.FIN, 1, 4).encode() + b"late") == []
+    assert core.receive_data(Header(FrameType.DATA, Flag.FIN, 1, 0).encode()) == []
+
+
+def test_data_with_rst_for_an_abandoned_stream():
+    core = make(initiator=False)
+    core.receive_data(Header(FrameType.WINDOW_UPDATE, Flag.SYN, 1, 0).encode())
+    core.abandon(core.streams[1])
+    events = core.receive_data(Header(FrameType.DATA, Flag.RST, 1, 1).encode() + b"x")
+    assert [describe(event) for event in events] == ["reset 1"]
+
+
+def test_spec_and_code_agree():
+    text = (Path(__file__).parents[2] / "protocols" / "specs" / "yamux.md").read_text()
+    for state in StreamState:
+        cells = (TRANSITIONS.get((state, trigger)) for trigger in Trigger)
+        row = " | ".join([state.name, *(cell.name if cell else "-" for cell in cells)])
+        assert f"| {row} |" in text
+    limits = Limits()
+    for number in (
+        limits.max_inbound_streams,
+        limits.max_outbound_streams,
+        limits.max_window_bytes,
+        limits.max_refresh_bytes,
+        limits.max_frame_bytes,
+        MAX_CONTROL_BYTES,
+        INITIAL_WINDOW_BYTES,
+    ):
+        assert f"{number}" in text
+    assert f"`{PROTOCOL_ID}`" in text
 
 
 def test_limits_of_streams():

@@ -188,8 +188,6 @@ class Yamux:
         self._consumed(stream, count, now)
         return count
 
-    # The connection.
-
     def ping(self) -> int:
         """Ask for a sign of life.
 
@@ -247,8 +245,6 @@ class Yamux:
         self._outbox.check_control()
         events, self._events = self._events, []
         return events
-
-    # What arrives.
 
     def _take_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
         if frame_type <= _UPDATE:
@@ -388,15 +384,11 @@ class Yamux:
         if not count:
             return
         self._budget.buffer(-count)
-        if stream.refreshed_at is None:
-            stream.refreshed_at = now
-        stream.consumed += count
-        refresh = min(stream.window // 2, self._limits.max_refresh_bytes)
-        if stream.consumed < refresh or stream.state not in RECEIVING_STATES:
+        if not stream.consume(count, now, self._limits.max_refresh_bytes):
             return
         credit = stream.consumed
         growth = min(stream.window, self._limits.max_window_bytes - stream.window)
-        fast = now - stream.refreshed_at <= self._limits.growth_period_s
+        fast = now - (stream.refreshed_at or 0.0) <= self._limits.growth_period_s
         if fast and growth > 0 and self._budget.grow(growth):
             stream.window += growth
             credit += growth

@@ -202,6 +202,17 @@ class Stream:
         self.state = following
         return True
 
+    def consume(self, count: int, now: float, max_refresh_bytes: int) -> bool:
+        """Count bytes that were read.
+
+        Returns:
+            Whether enough have been read for the peer to get credit again.
+        """
+        if self.refreshed_at is None:
+            self.refreshed_at = now
+        self.consumed += count
+        return self.consumed >= min(self.window // 2, max_refresh_bytes) and self.state in RECEIVING_STATES
+
     def take_pending(self, max_bytes: int) -> list[memoryview]:
         """Remove parts of at most `max_bytes` in all from what waits to be sent; no byte is copied."""
         parts = []
