@@ -106,9 +106,16 @@ class Index:
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """Open a read transaction: a stable view, keep it short."""
-        with self._environment.begin(buffers=False) as transaction:
-            yield transaction
+        """Open a read transaction: a stable view, keep it short.
+
+        Raises:
+            StorageError: the index cannot be read.
+        """
+        try:
+            with self._environment.begin() as transaction:
+                yield transaction
+        except lmdb.Error as error:
+            raise StorageError("the index failed") from error
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

@@ -4,15 +4,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-from sovereign_node.chunkstore.index import ChunkRow, decode_chunk, split_chunk_key
+from sovereign_node.chunkstore.engine import Engine, Entry
+from sovereign_node.chunkstore.index import decode_chunk, split_chunk_key
 from sovereign_node.chunkstore.interface import ScrubReport
 from sovereign_node.chunkstore.segments import record_bytes
 from sovereign_protocols.framing import Payload
-
-if TYPE_CHECKING:
-    from sovereign_node.chunkstore.store import LogChunkStore
 
 # A page is what is looked at between two read transactions and sorted for reading forwards.
 _PAGE_CHUNKS: Final = 4_096
@@ -20,14 +18,7 @@ _PAGE_BYTES: Final = 256 * 1024**2
 _COPY_BYTES: Final = 16 * 1024**2
 
 
-class Entry(NamedTuple):
-    """A row of the chunk table."""
-
-    key: bytes
-    row: ChunkRow
-
-
-def pages(store: "LogChunkStore", prefix: bytes = b"", after: bytes = b"") -> Iterator[list[Entry]]:
+def pages(store: Engine, prefix: bytes = b"", after: bytes = b"") -> Iterator[list[Entry]]:
     """Yield the rows of the chunk table in key order, a bounded number at a time."""
     while True:
         page: list[Entry] = []
@@ -49,7 +40,7 @@ def in_read_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.row.location)
 
 
-def read_entries(store: "LogChunkStore", entries: list[Entry]) -> Iterator[tuple[Entry, bytes | None]]:
+def read_entries(store: Engine, entries: list[Entry]) -> Iterator[tuple[Entry, bytes | None]]:
     """Yield entries with their bytes; entries that were moved or removed meanwhile are read at their new place."""
     ordered = in_read_order(entries)
     position = 0
@@ -76,7 +67,7 @@ def is_intact(key: bytes, data: bytes | None) -> bool:
     return data is not None and hashlib.sha256(data).digest() == split_chunk_key(key)[1]
 
 
-def scrub(store: "LogChunkStore", cursor: bytes | None, max_bytes: int | None) -> ScrubReport:
+def scrub(store: Engine, cursor: bytes | None, max_bytes: int | None) -> ScrubReport:
     """Recompute hashes from `cursor` on; quarantine what rotted."""
     checked = checked_bytes = 0
     corrupt: list[tuple[bytes, bytes]] = []
@@ -94,7 +85,7 @@ def scrub(store: "LogChunkStore", cursor: bytes | None, max_bytes: int | None) -
     return ScrubReport(checked, checked_bytes, tuple(corrupt), None)
 
 
-def compact(store: "LogChunkStore", max_segments: int) -> int:
+def compact(store: Engine, max_segments: int) -> int:
     """Copy what lives in mostly dead segments to the active one and remove them; return bytes freed."""
     with store.index.read() as transaction:
         segments = store.index.segments(transaction)
@@ -115,7 +106,7 @@ def compact(store: "LogChunkStore", max_segments: int) -> int:
     return sum(_drop_if_dead(store, segment) for segment in sorted(chosen))
 
 
-def _move(store: "LogChunkStore", entries: list[Entry]) -> None:
+def _move(store: Engine, entries: list[Entry]) -> None:
     rotten = []
     batch: list[tuple[Entry, Payload]] = []
     size_bytes = 0
@@ -132,7 +123,7 @@ def _move(store: "LogChunkStore", entries: list[Entry]) -> None:
     store.quarantine(rotten)
 
 
-def _move_batch(store: "LogChunkStore", batch: list[tuple[Entry, Payload]]) -> None:
+def _move_batch(store: Engine, batch: list[tuple[Entry, Payload]]) -> None:
     if not batch:
         return
     with store.writing() as transaction:
@@ -149,7 +140,7 @@ def _move_batch(store: "LogChunkStore", batch: list[tuple[Entry, Payload]]) -> N
             store.index.change_segment(transaction, entry.row.location.segment, live=-record_bytes(location.size))
 
 
-def _drop_if_dead(store: "LogChunkStore", segment: int) -> int:
+def _drop_if_dead(store: Engine, segment: int) -> int:
     with store.writing() as transaction:
         end, live = store.index.segment(transaction, segment)
         if live:
@@ -160,7 +151,7 @@ def _drop_if_dead(store: "LogChunkStore", segment: int) -> int:
     return end
 
 
-def export(store: "LogChunkStore", contract_id: bytes, directory: Path) -> int:
+def export(store: Engine, contract_id: bytes, directory: Path) -> int:
     """Write every readable chunk of a contract to a file named by its id."""
     directory.mkdir(parents=True, exist_ok=True)
     exported = 0
