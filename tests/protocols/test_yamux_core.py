@@ -473,7 +473,9 @@ def test_small_pieces_are_joined_and_large_ones_are_not_copied():
     large = bytes(100_000)
     for piece in (b"a", b"b", large, b"c", b"dd", b"e"):
         buffer.append(piece)
+    assert not buffer.is_bulk
     assert buffer.take(1000) == b"ab"
+    assert buffer.is_bulk
     assert buffer.take(10**6) is large
     assert buffer.take(3) == b"cdd"
     assert buffer.take(10) == b"e"
