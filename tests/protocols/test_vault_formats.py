@@ -572,3 +572,36 @@ def test_seen_heads_are_checked(value: object) -> None:
 def test_errors_are_crypto_errors() -> None:
     assert issubclass(ContentError, CryptoError)
     assert ContentError("why").what == "why"
+
+
+def test_a_payload_that_is_no_cbor_is_refused() -> None:
+    from sovereign_protocols.vault.head import _context
+
+    context = _context(DEVICE.public, b"instance", 2, b"h" * 32)
+    sealed = SEALER.seal_head(context, b"\0\0\0\2\xff\xff" + bytes(1018))
+    fields = {"v": 1, "locator": SEALER.locator, "instance": b"instance", "seq": 2, "prev": b"h" * 32}
+    signed = sign_statement(StatementType.HEAD, fields | {"payload": sealed}, DEVICE)
+    with pytest.raises(ContentError, match="malformed"):
+        open_payload(SEALER, parse_head(signed.raw))
+
+
+def test_a_container_of_another_kind_is_refused() -> None:
+    changed = bytearray(PLAIN)
+    changed[-16:-12] = b"SVX1"
+    with pytest.raises(ContentError, match="unknown container"):
+        Container(bytes(changed))
+
+
+def test_a_container_that_claims_more_than_its_length_is_refused() -> None:
+    changed = bytearray(PLAIN)
+    changed[-1] = 255
+    with pytest.raises(ContentError, match="length differs"):
+        Container(bytes(changed))
+
+
+def test_the_id_check_can_be_left_to_the_target() -> None:
+    chunk_id, sealed = SEALER.seal_chunk(PLAIN)
+    assert SEALER.open_chunk(bytes(32), bytes(sealed), id_checked=True) == PLAIN
+    SEALER.check_id(chunk_id, bytes(sealed))
+    with pytest.raises(IdMismatchError):
+        SEALER.check_id(bytes(32), bytes(sealed))

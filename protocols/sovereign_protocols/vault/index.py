@@ -24,6 +24,7 @@ from sovereign_protocols.vault.container import (
     MAX_PLAINTEXT_BYTES,
     MIN_PLAINTEXT_BYTES,
     decode_directory,
+    is_zero,
 )
 from sovereign_protocols.vault.errors import ContentError
 
@@ -117,7 +118,7 @@ def decode_segment(plaintext: bytes | memoryview) -> list[ChunkLines]:
     if magic != MAGIC or version != VERSION or zero or zero16 or not count:
         raise ContentError("unknown segment")
     end = _HEADER.size + body_bytes
-    if end > size_bytes or padme(max(end, MIN_PLAINTEXT_BYTES)) != size_bytes or any(view[end:]):
+    if end > size_bytes or padme(max(end, MIN_PLAINTEXT_BYTES)) != size_bytes or not is_zero(view[end:]):
         raise ContentError("segment length or padding is wrong")
     chunks: list[ChunkLines] = []
     at = _HEADER.size

@@ -11,8 +11,8 @@ and an entry, big-endian::
     u8 kind | u8 flags | u16 mode | i64 mtime, ns | u64 size | u8 content kind
     u16 name length | u32 content length | name | content
 
-Content: nothing; the bytes themselves (small files, symlink targets); ids of data blobs; ids of lists of ids, one or
-two levels deep; for a folder the ids of its nodes, or of one level of lists of them.
+Content: nothing; the bytes themselves (small files, symlink targets); ids of data blobs; ids of lists of ids, one
+or two levels deep; for a folder the ids of its nodes, or of one level of lists of them.
 
 Source: protocols/specs/tree.md.
 """
