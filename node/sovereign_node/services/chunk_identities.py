@@ -30,10 +30,14 @@ class IdentityDirectory:
     def newest(self, identity_id: bytes) -> IdentityLog | None:
         """Return the newest log known of an identity."""
         with self._lock:
-            log = self._logs.pop(identity_id, None) or self._load(identity_id)
+            log = self._logs.get(identity_id) or self._load(identity_id)
             if log is not None:
                 self._remember(log)
             return log
+
+    def cached(self, identity_id: bytes) -> IdentityLog | None:
+        """Return the newest log of an identity if it is in memory; never blocks."""
+        return self._logs.get(identity_id)
 
     def learn(self, identity_id: bytes, entries: Sequence[bytes]) -> IdentityLog:
         """Verify a log that a device presents and keep it if it is newer; return the log that counts.
@@ -44,7 +48,7 @@ class IdentityDirectory:
         try:
             offered = IdentityLog.verify(entries, network_id=self._network_id, identity_id=identity_id)
             with self._lock:
-                known = self._logs.pop(identity_id, None) or self._load(identity_id)
+                known = self._logs.get(identity_id) or self._load(identity_id)
                 newest = offered if known is None else known.prefer(offered)
                 if newest is offered:
                     self._store.set_identity_log(identity_id, entries, extends=lambda _stored: True)
@@ -60,6 +64,7 @@ class IdentityDirectory:
         return IdentityLog.verify(entries, network_id=self._network_id) if entries else None
 
     def _remember(self, log: IdentityLog) -> None:
+        self._logs.pop(log.identity_id, None)
         if len(self._logs) >= _MAX_CACHED:
             del self._logs[next(iter(self._logs))]
         self._logs[log.identity_id] = log

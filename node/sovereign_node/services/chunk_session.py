@@ -130,8 +130,7 @@ class ChunkSession:
         """Check that the device is still in force and may do this; asked anew for every batch."""
         certificate = self._certificate
         assert certificate is not None
-        log = await _in_thread(self._service.identities.newest, certificate.identity_id)
-        assert log is not None
+        log = await self._newest_log()
         try:
             log.check_certificate(certificate, self._service.clock())
         except CertificateError as error:
@@ -145,8 +144,16 @@ class ChunkSession:
             raise RemoteError(ErrorCode.DENIED)
         if right is Right.WRITE and grant.state is not ContractState.ACTIVE:
             raise RemoteError(ErrorCode.DENIED)
-        await _in_thread(self._service.apply_quota, contract_id, grant.quota_bytes)
+        if not self._service.has_quota(contract_id, grant.quota_bytes):
+            await _in_thread(self._service.apply_quota, contract_id, grant.quota_bytes)
         return grant
+
+    async def _newest_log(self) -> IdentityLog:
+        assert self._certificate is not None
+        identities, identity_id = self._service.identities, self._certificate.identity_id
+        log = identities.cached(identity_id) or await _in_thread(identities.newest, identity_id)
+        assert log is not None
+        return log
 
     # --- chunks ----------------------------------------------------------------------------------------------
 
@@ -219,9 +226,7 @@ class ChunkSession:
         return _done(message.request_id)
 
     async def _log_get(self, message: messages.LogGet, _payload: Payload) -> list[Answer]:
-        assert self._certificate is not None
-        log = await _in_thread(self._service.identities.newest, self._certificate.identity_id)
-        entries = log.entries[message.start :] if log is not None else ()
+        entries = (await self._newest_log()).entries[message.start :]
         if not entries:
             return [(messages.LogReply(message.request_id, 0), Payload())]
         return [
@@ -257,10 +262,8 @@ class ChunkSession:
 
     async def _check_deletion(self, deletion: Deletion, grant: ContractGrant) -> int:
         """Return when the chunks may go, if the signer may say so."""
-        assert self._certificate is not None
         now = self._service.clock()
-        log = await _in_thread(self._service.identities.newest, self._certificate.identity_id)
-        assert log is not None
+        log = await self._newest_log()
         if deletion.signer == log.identity_pk:
             earliest = now
         elif deletion.signer == self._device_pk:

@@ -88,11 +88,14 @@ class ChunkService:
                 scope.shield = True
                 await stream.aclose()
 
+    def has_quota(self, contract_id: bytes, quota_bytes: int) -> bool:
+        """Tell whether the store knows this quota already."""
+        return self._quotas.get(contract_id) == quota_bytes
+
     def apply_quota(self, contract_id: bytes, quota_bytes: int) -> None:
-        """Let the store know a contract's quota; costs nothing while it stays the same."""
-        if self._quotas.get(contract_id) != quota_bytes:
-            self.store.set_quota(contract_id, quota_bytes)
-            self._quotas[contract_id] = quota_bytes
+        """Let the store know a contract's quota."""
+        self.store.set_quota(contract_id, quota_bytes)
+        self._quotas[contract_id] = quota_bytes
 
     def delete_once(self, deletion: Deletion, delete_after_at: int) -> int:
         """Mark chunks, unless this very statement was carried out before; return how many it marked then."""
