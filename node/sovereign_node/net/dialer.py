@@ -16,13 +16,16 @@ from libp2p.network.connection.raw_connection import RawConnection
 from sovereign_node.net.addresses import is_tcp, parse_tcp, path_of_ip, split_peer_id
 from sovereign_node.net.errors import AddressError, DialError
 from sovereign_node.net.identity import to_libp2p_id
+from sovereign_node.net.paths import dial_order
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.transports import PipeTransport
 
 # How long an address may be tried alone before the next one starts as well (RFC 8305 recommends 250 ms).
 HEAD_START_S = 0.2
-# An announcement may list any number of addresses; dialling more of them serves only an attacker.
-MAX_ADDRESSES = 16
+# An announcement may list any number of addresses; dialling more of them serves only an attacker. Ways through a
+# third party have places of their own, so that dead direct addresses cannot crowd them out.
+MAX_DIRECT_ADDRESSES = 10
+MAX_OTHER_ADDRESSES = 6
 
 Upgrade = Callable[[RawConnection, Any], Awaitable[Any]]
 
@@ -59,9 +62,7 @@ class Dialer:
             DialError: none did within `timeout_s`; holds the reason for each address.
         """
         race = _Race(self, peer_id)
-        unique = dict.fromkeys(split_peer_id(address)[0] for address in addresses)
-        # Ways through a third party start last, so that a direct one wins whenever it works.
-        candidates = sorted(unique, key=lambda address: not is_tcp(address))[:MAX_ADDRESSES]
+        candidates = _in_order(addresses)
         with trio.move_on_after(timeout_s):
             await race.run(candidates)
         for extra in race.winners[1:]:
@@ -89,6 +90,14 @@ class Dialer:
                 stream = await transport.dial(address, peer_id)
                 return Pipe(stream, address=address, path=transport.path)
         raise AddressError(address, "no transport of this node dials it")
+
+
+def _in_order(addresses: Sequence[str]) -> list[str]:
+    """Sort so that ways through a third party start last: a direct one then wins whenever it works."""
+    ordered = sorted(dict.fromkeys(split_peer_id(address)[0] for address in addresses), key=dial_order)
+    direct = [address for address in ordered if is_tcp(address)]
+    others = [address for address in ordered if not is_tcp(address)]
+    return direct[:MAX_DIRECT_ADDRESSES] + others[:MAX_OTHER_ADDRESSES]
 
 
 class _Race:

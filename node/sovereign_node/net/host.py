@@ -80,6 +80,8 @@ def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
     host.get_network().set_resource_manager(None)
     # Its auto-connector dials every peer that it has heard of, up to 200; it only runs once started.
     host.get_network().auto_connector.start = trio.lowlevel.checkpoint
+    # It closes one of two connections to a peer, whatever runs on it; `Network` closes the worse one when idle.
+    host.get_network()._trim_connections = lambda _peer_id: None
     if stack == "fast":
         host.get_network().upgrader = Upgrader(
             security[NOISE_PROTOCOL_ID],

@@ -15,10 +15,12 @@ from sovereign_node.net import liveness, negotiate
 from sovereign_node.net.addresses import expand_wildcard, split_peer_id
 from sovereign_node.net.connection import Connection, ConnectionInfo
 from sovereign_node.net.dialer import Dialer
+from sovereign_node.net.dials import Dials
 from sovereign_node.net.errors import DialError, NegotiationError, ProtocolNotSupportedError, StreamOpenError
 from sovereign_node.net.guard import Handler, StreamDispatcher
 from sovereign_node.net.identity import to_libp2p_id
 from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
+from sovereign_node.net.paths import rank_of_address, rank_of_path
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.transports import PipeTransport
@@ -55,10 +57,10 @@ class Network:
         self._known: dict[str, list[str]] = {}
         self._connections: dict[str, list[Connection]] = {}
         self._watchers: list[ConnectionWatcher] = []
-        self._dials: dict[str, trio.Lock] = {}
         self._bound: list[str] = []
         self._nursery: trio.Nursery | None = None
         self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports)
+        self._dials = Dials(self._dialer, self.is_connected)
         self.peer_id = str(host.get_id())
         self.door = Door(
             self._upgrade_inbound,
@@ -176,25 +178,40 @@ class Network:
         Raises:
             DialError: no address led to the peer.
         """
-        target = to_libp2p_id(peer_id)
+        self._note_addresses(peer_id, addresses)
+        await self._dials.reach(peer_id, self.known_addresses(peer_id), timeout_s=timeout_s)
+        self._swarm.unblock_peer(to_libp2p_id(peer_id))
+
+    async def improve(self, peer_id: str, addresses: Sequence[str] = (), *, timeout_s: float = 5.0) -> None:
+        """Open one more connection to the peer on a better path than the best one that there is.
+
+        Streams that are open go on where they are; new ones take the better path, and the worse connection is
+        closed when nothing uses it.
+
+        Args:
+            peer_id: who must be at the other end.
+            addresses: multiaddrs to try, besides those remembered.
+            timeout_s: for everything together.
+
+        Raises:
+            DialError: no address that promises a better path led to the peer.
+        """
+        self._note_addresses(peer_id, addresses)
+        present = self._best_rank(peer_id)
+        better = [item for item in self.known_addresses(peer_id) if rank_of_address(item) > present]
+        await self._dials.reach(
+            peer_id, better, timeout_s=timeout_s, is_done=lambda: self._best_rank(peer_id) > present
+        )
+
+    def _note_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
+        to_libp2p_id(peer_id)
         if peer_id == self.peer_id:
-            raise DialError(peer_id, {address: "this is our own peer id" for address in addresses})
+            raise DialError(peer_id, dict.fromkeys(addresses, "this is our own peer id"))
         if addresses:
             self.add_addresses(peer_id, addresses)
-        deadline = trio.current_time() + timeout_s
-        lock = self._dials.setdefault(peer_id, trio.Lock())
-        try:
-            with trio.CancelScope(deadline=deadline) as scope:
-                async with lock:
-                    if not self.is_connected(peer_id):
-                        known = self.known_addresses(peer_id)
-                        await self._dialer.dial(peer_id, known, timeout_s=deadline - trio.current_time())
-            if scope.cancelled_caught:
-                raise DialError(peer_id, {address: "no answer in time" for address in addresses})
-        finally:
-            if not lock.statistics().tasks_waiting and not lock.locked():
-                self._dials.pop(peer_id, None)
-        self._swarm.unblock_peer(target)
+
+    def _best_rank(self, peer_id: str) -> int:
+        return max((rank_of_path(item.pipe.path) for item in self._connections.get(peer_id, ())), default=0)
 
     async def open_stream(self, peer_id: str, protocol_id: str, *, timeout_s: float = 5.0) -> PeerStream:
         """Open a stream and agree on its protocol, dialling the peer's known addresses if need be.
@@ -296,6 +313,7 @@ class Network:
         group = self._connections.setdefault(connection.peer_id, [])
         group.append(connection)
         self._nursery.start_soon(self._watch, connection)
+        self._dials.note_connected(connection.peer_id)
         if len(group) == 1:
             self._tell(connection.peer_id, True)
 

@@ -93,6 +93,10 @@ class RelayBook:
         """Forget the reservation of a peer that has gone."""
         self._reservations.pop(peer, None)
 
+    def limit_of(self, *, favoured: bool) -> Limit:
+        """Return what a circuit may do."""
+        return Limit() if favoured else Limit(self.limits.duration_s, self.limits.data_bytes)
+
     def open(self, source: str, destination: str, now: float, *, favoured: bool) -> Circuit | Status:
         """Admit a circuit.
 
@@ -112,12 +116,11 @@ class RelayBook:
             return Status.RESOURCE_LIMIT_EXCEEDED
         if max(self._ends[source], self._ends[destination]) >= self.limits.circuits_per_peer:
             return Status.RESOURCE_LIMIT_EXCEEDED
-        limit = Limit() if favoured else Limit(self.limits.duration_s, self.limits.data_bytes)
         if not favoured and self.limits.budget_bytes:
             left = self.limits.budget_bytes - self._usage_of(source, now).used_bytes
             if left <= 0:
                 return Status.RESOURCE_LIMIT_EXCEEDED
-        circuit = Circuit(source, destination, limit)
+        circuit = Circuit(source, destination, self.limit_of(favoured=favoured))
         self._circuits.add(circuit)
         self._ends.update((source, destination))
         return circuit

@@ -28,16 +28,17 @@ def _to_text(data: bytes) -> str | None:
         return None
 
 
-def addresses_to_wire(addresses: Iterable[str]) -> tuple[bytes, ...]:
-    """Encode addresses for a message, without the peer id at their end, which the message has already.
+def addresses_to_wire(addresses: Iterable[str], *, keep_peer_id: bool = False) -> tuple[bytes, ...]:
+    """Encode addresses for a message, without the peer id at their end, which a message of the DHT has already.
 
     Args:
         addresses: multiaddr texts; what cannot be encoded is left out.
+        keep_peer_id: whether to leave the peer id where it is.
 
     Returns:
         At most 16 binary multiaddrs of at most 128 bytes.
     """
-    encoded = (_to_bytes(split_peer_id(address)[0]) for address in addresses)
+    encoded = (_to_bytes(address if keep_peer_id else split_peer_id(address)[0]) for address in addresses)
     return usable_addresses([address for address in encoded if address])
 
 
