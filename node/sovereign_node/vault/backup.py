@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,6 +91,17 @@ class Run:
                 self.claims.release(claimed_ids(chunk))
 
         await trio.to_thread.run_sync(write)
+
+
+@asynccontextmanager
+async def keep_progress(run: Run) -> AsyncIterator[None]:
+    """Let what targets have acknowledged count for the next run, whatever ends this one."""
+    try:
+        yield
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await run.commit(final=True)
+        raise
 
 
 async def store_files(run: Run, sender: Sender) -> Entry:

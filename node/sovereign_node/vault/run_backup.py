@@ -13,7 +13,15 @@ import trio
 from sovereign_crypto import cbor
 from sovereign_crypto.chunks import blob_id
 from sovereign_crypto.errors import CryptoError
-from sovereign_node.vault.backup import OnProgress, Run, send_all, store_files, store_rest, tell_progress
+from sovereign_node.vault.backup import (
+    OnProgress,
+    Run,
+    keep_progress,
+    send_all,
+    store_files,
+    store_rest,
+    tell_progress,
+)
 from sovereign_node.vault.catalog import read_blob
 from sovereign_node.vault.config import Source
 from sovereign_node.vault.estimate import estimate
@@ -72,7 +80,7 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
     if snapshots:
         run.counters.files_expected = snapshots[-1].content.files
         run.counters.bytes_expected = snapshots[-1].content.size_bytes
-    async with trio.open_nursery() as nursery:
+    async with keep_progress(run), trio.open_nursery() as nursery:
         if on_progress is not None:
             nursery.start_soon(tell_progress, run.counters, on_progress)
             if not snapshots:

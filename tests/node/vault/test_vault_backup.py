@@ -257,6 +257,19 @@ async def test_a_cancelled_backup_is_resumed(bench: Bench, source: Path, tmp_pat
     assert listing(tmp_path / "out") == listing(source)
 
 
+async def test_a_cancelled_backup_notes_all_that_was_acknowledged(bench: Bench, source: Path) -> None:
+    (source / "more").write_bytes(os.urandom(30_000_000))
+    target = StoppingTarget(4, trio.CancelScope())
+    vault = bench.vault(targets=[target])
+    with target.scope:
+        await vault.backup(whole(source))
+    # Far fewer bytes than those after which progress is noted anyway.
+    stored = sum(map(len, target.chunks.values()))
+    target.after = -1
+    report = await vault.backup(whole(source))
+    assert report.bytes_new <= report.bytes_total - stored + 4_200_000
+
+
 async def test_progress_is_told(bench: Bench, source: Path) -> None:
     notes: list[ProgressNote] = []
     await bench.vault().backup(whole(source), notes.append)
