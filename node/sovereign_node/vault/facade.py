@@ -25,6 +25,7 @@ from sovereign_node.vault.housekeeping import GcReport, run_forget, run_gc
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
 from sovereign_node.vault.repair import RepairReport, run_repair_index
+from sovereign_node.vault.replicate import ReplicateReport, run_replicate
 from sovereign_node.vault.report import BackupReport
 from sovereign_node.vault.run_backup import run_backup
 from sovereign_node.vault.run_restore import RestoreReport, run_restore
@@ -174,6 +175,15 @@ class Vault:
         async with self._operation():
             session = await open_session(self._context)
             return await run_verify(session, read_data=read_data, repair=repair, on_progress=on_progress)
+
+    async def replicate(self) -> ReplicateReport:
+        """Bring every chunk to as many targets as ``config.copies`` asks for, by copying from the others.
+
+        For a target that was added or had been away; backups send new chunks only. The head follows with the next
+        backup.
+        """
+        async with self._operation():
+            return await run_replicate(await open_session(self._context))
 
     async def forget(
         self, policy: ForgetPolicy | None = None, *, snapshots: Sequence[str] = (), dry_run: bool = False

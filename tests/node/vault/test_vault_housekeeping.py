@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from vault_bench import Bench, listing, whole
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.errors import NodeError
+from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.policy import ForgetPolicy
 from sovereign_node.vault.report import ProgressNote
-from sovereign_node.vault.target import MemoryTarget
+from sovereign_node.vault.target import MemoryTarget, Sealed
 
 
 async def test_a_sound_project_verifies(bench: Bench, source: Path) -> None:
@@ -239,3 +241,37 @@ async def test_a_broken_tree_stops_the_collection(bench: Bench, source: Path) ->
     report = await vault.verify()
     assert {error.kind for error in report.errors} == {"tree"}
     assert (await vault.gc()).dry_run
+
+
+async def test_a_new_target_gets_everything(bench: Bench, source: Path, tmp_path: Path) -> None:
+    await bench.vault("one").backup(whole(source))
+    other = MemoryTarget("other")
+    vault = bench.vault("two", targets=[bench.target, other])
+    report = await vault.replicate()
+    assert report.copies_made == len(other.chunks) == len(bench.target.chunks)
+    assert report.bytes_copied == sum(map(len, other.chunks.values()))
+    assert (report.unavailable, report.failed_targets) == ((), ())
+    assert (await vault.replicate()).copies_made == 0
+    await vault.backup(whole(source))
+    await bench.vault("three", targets=[other]).restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)
+
+
+async def test_replicating_names_what_fails(bench: Bench, source: Path) -> None:
+    await bench.vault("one").backup(whole(source))
+
+    class Full(MemoryTarget):
+        async def put(self, chunk_id: bytes, sealed: Sealed) -> None:
+            raise TargetError(self.name, "full", full=True)
+
+    class Away(MemoryTarget):
+        async def have(self, ids: Sequence[bytes]) -> list[bool]:
+            raise TargetError(self.name, "away")
+
+    report = await bench.vault("two", targets=[bench.target, Full("small"), Away("far")]).replicate()
+    assert report.failed_targets == ("far: away", "small: full")
+    lost = next(iter(bench.target.chunks))
+    vault = bench.vault("three", targets=[bench.target, MemoryTarget("other")])
+    await vault.snapshots()
+    del bench.target.chunks[lost]
+    assert (await vault.replicate()).unavailable == (lost.hex(),)
