@@ -256,7 +256,13 @@ def make_relay(config: Config, keys: DeviceKeys) -> NatsTransport | None:
             user=relay.user,
             password_file=Path(relay.password_file) if relay.password_file else None,
         )
-        return make_nats_transport(relay.nats, keys.public, credentials=credentials)
+        return make_nats_transport(
+            relay.nats,
+            keys.public,
+            credentials=credentials,
+            ca_file=Path(relay.ca_file) if relay.ca_file else None,
+            secret=Path(relay.secret_file).read_bytes().strip() if relay.secret_file else b"",
+        )
     except (EndpointError, CredentialsError, OSError) as error:
         raise NodeError(
             "bad_relay", f"the relay settings are not usable: {error}", "see relay.* in docs/configuration.md"

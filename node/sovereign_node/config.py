@@ -44,10 +44,14 @@ class NetConfig:
 class RelayConfig:
     """The optional NATS relay; not one packet is sent without servers."""
 
-    nats: tuple[str, ...] = _setting((), "NATS servers, nats://HOST:PORT or tls://HOST:PORT, tried in order")
+    nats: tuple[str, ...] = _setting(
+        (), "NATS servers, nats://HOST:PORT or tls://HOST:PORT; peers on any of them reach this node"
+    )
     credentials_file: str = _setting("", "NATS credentials (.creds) or NKey seed file")
     user: str = _setting("", "NATS user name")
     password_file: str = _setting("", "file that holds the NATS password or token")
+    ca_file: str = _setting("", "PEM certificates to trust instead of the system's, for tls://")
+    secret_file: str = _setting("", "file with a secret shared by the peers that may find each other on the relay")
 
 
 @dataclass(frozen=True)
