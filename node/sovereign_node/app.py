@@ -128,6 +128,7 @@ async def open_node(
             lambda: LogChunkStore(data_dir.chunks, reserve_bytes=config.provider.reserve_bytes)
         )
         try:
+            relay = make_relay(config, keys)
             limits = NetworkLimits(connections=config.net.max_connections)
             async with (
                 open_network(
@@ -135,6 +136,7 @@ async def open_node(
                     listen=config.net.listen,
                     stack=cast(Stack, config.net.stack),
                     limits=limits,
+                    transports=[relay] if relay is not None else [],
                     clock=clock,
                 ) as network,
                 _run_services(data_dir, config, clock, keys, state, identity, chunk_store, network, stop) as node,
