@@ -103,6 +103,9 @@ class ProjectTargets:
                     log.warning("provider_left_out", provider=name, reason=error.message)
                     missing.append(name)
                     continue
+                if name in {target.name for target in remote}:
+                    # The vault tells targets apart by their names.
+                    name = f"{name} {contract.contract_id.hex()[:8]}"
                 network_id = self._identity.network_id
                 remote.append(
                     RemoteTarget(name, client, contract.contract_id, self._keys.signing, network_id, self._clock)
@@ -119,6 +122,13 @@ class ProjectTargets:
         if self._namespace(project_keys) not in self._store.contracts():
             return 0
         return self._store.usage(self._namespace(project_keys)).chunks
+
+    def has_waiting(self, project_keys: ProjectKeys) -> bool:
+        """Tell whether a head waits in the local store; a backup of unchanged data has no chunks. Blocks."""
+        namespace = self._namespace(project_keys)
+        if namespace not in self._store.contracts():
+            return False
+        return bool(self.waiting_chunks(project_keys) or self._store.heads(namespace, project_keys.locator()))
 
     async def push(self, targets: OpenTargets, project_keys: ProjectKeys, copies: int) -> int:
         """Move what waits in the local store to providers; nothing is removed before they have it.

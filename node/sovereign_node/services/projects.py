@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,7 @@ class Projects:
             )
         await trio.to_thread.run_sync(_require_sources, project)
         async with self.open(project, for_writing=True) as opened:
+            await self._fill_new_providers(opened)
             sources = [Source(Path(path)) for path in project.sources]
             report = await opened.vault.backup(sources, on_progress)
             await self._remember(opened, await opened.vault.snapshots())
@@ -226,6 +228,21 @@ class Projects:
                 opened.is_local_only and bool(opened.targets.missing),
                 tuple(opened.targets.missing),
             )
+
+    async def _fill_new_providers(self, opened: OpenProject) -> None:
+        """Copy to providers that came since the last backup what backups, which send new chunks only, would not."""
+        key = f"filled/{opened.project.project_id.hex()}"
+        contracts = {target.contract_id.hex() for target in opened.targets.remote}
+        before = await trio.to_thread.run_sync(self._state.meta.get, key)
+        filled = set((before or "").split())
+        if contracts <= filled:
+            return
+        if opened.project.last_backup_at is not None:
+            copied = await opened.vault.replicate()
+            log.info("providers_filled", project=opened.project.name, chunks=copied.copies_made)
+            if copied.failed_targets:
+                return
+        await trio.to_thread.run_sync(self._state.meta.set, key, " ".join(sorted(filled | contracts)))
 
     async def snapshots(self, project: Project) -> list[SnapshotRow]:
         """Return the snapshots of a project, newest state that can be reached; the cached list when nothing can."""
@@ -244,7 +261,7 @@ class Projects:
             Chunks that were sent.
         """
         project_keys = await trio.to_thread.run_sync(open_project_keys, self._keys, project)
-        if not await trio.to_thread.run_sync(self._targets.waiting_chunks, project_keys):
+        if not await trio.to_thread.run_sync(self._targets.has_waiting, project_keys):
             return 0
         async with self._lock(project), self._targets.open(project, project_keys) as targets:
             return await self._push(project, project_keys, targets)
@@ -269,7 +286,7 @@ class Projects:
                     await trio.to_thread.run_sync(vault.close)
 
     async def _push(self, project: Project, project_keys: ProjectKeys, targets: OpenTargets) -> int:
-        if not targets.remote or not await trio.to_thread.run_sync(self._targets.waiting_chunks, project_keys):
+        if not targets.remote or not await trio.to_thread.run_sync(self._targets.has_waiting, project_keys):
             return 0
         try:
             return await self._targets.push(targets, project_keys, project.copies)
@@ -286,7 +303,7 @@ class Projects:
     ) -> Vault:
         name = project.project_id.hex()
         chosen: Sequence[ChunkTarget] = targets.remote
-        if not targets.remote or (not for_writing and self._targets.waiting_chunks(project_keys)):
+        if not targets.remote or (not for_writing and self._targets.has_waiting(project_keys)):
             chosen = [*targets.remote, targets.local]
         known_devices = {*self._identity.log.active_devices, *self._identity.log.revoked_devices}
         return Vault(
@@ -304,7 +321,11 @@ class Projects:
             ),
             clock=self._clock,
             network_id=self._identity.network_id,
+            remembered=partial(self._seen_heads, project_keys) if targets.missing else list,
         )
+
+    def _seen_heads(self, project_keys: ProjectKeys) -> list[bytes]:
+        return [item.raw for item in self._state.heads.all(project_keys.locator())]
 
     async def _remember(self, opened: OpenProject, found: Sequence[SignedSnapshot]) -> None:
         """Bring the cached list of snapshots in line with what the heads say."""
