@@ -124,6 +124,7 @@ class LogChunkStore(Engine, ChunkStore):
             for chunk_id, payload in payloads:
                 if payload.sha256() != chunk_id:
                     raise ContentMismatchError(chunk_id)
+        self._drop_rotten(contract_id, [chunk_id for chunk_id, _ in payloads])
         self.check_reserve(sum(len(payload) for _, payload in payloads))
         with self.writing() as transaction:
             contract = self.index.contract(transaction, contract_id)
@@ -333,6 +334,14 @@ class LogChunkStore(Engine, ChunkStore):
         contract.received_bytes += len(payload)
         new[key] = payload
         return PutOutcome.STORED
+
+    def _drop_rotten(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> None:
+        """Read what is there already: who stores a chunk again may do so because it has rotted here."""
+        prefix = self.prefix(contract_id)
+        rows = zip(chunk_ids, self._rows(contract_id, chunk_ids), strict=True)
+        present = [Entry(prefix + chunk_id, row) for chunk_id, row in rows if row is not None]
+        read = maintenance.read_entries(self, present)
+        self.quarantine([entry for entry, data in read if not maintenance.is_intact(entry.key, data)])
 
     def _revive(self, transaction: Transaction, contract: ContractRow, key: bytes, row: ChunkRow) -> None:
         self.index.delete(transaction, "deletions", deletion_key(row.delete_after_at, key))

@@ -125,6 +125,17 @@ def test_rot_is_found_by_scrub(filled: LogChunkStore, directory: Path) -> None:
     assert filled.scrub().corrupt == ()
 
 
+def test_storing_a_chunk_again_replaces_rot_that_nobody_has_found(filled: LogChunkStore, directory: Path) -> None:
+    key, data = chunk(6)
+    flip(directory, 6, filled)
+    before = filled.usage(CONTRACT)
+    assert filled.put_many(CONTRACT, [(key, data)]) == [PutOutcome.STORED]
+    assert filled.get(CONTRACT, key) == data
+    assert filled.usage(CONTRACT).size_bytes == before.size_bytes
+    assert filled.put_many(CONTRACT, [(key, data)]) == [PutOutcome.EXISTING]
+    assert filled.scrub().corrupt == ()
+
+
 def test_scrub_in_steps(filled: LogChunkStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sovereign_node.chunkstore.maintenance._PAGE_CHUNKS", 3)
     cursor, checked = None, 0
