@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.vault.config import Source, VaultConfig
@@ -42,6 +41,7 @@ class Bench:
         targets: list[ChunkTarget] | None = None,
         device: SigningKey | None = None,
         is_author: Callable[[bytes], bool] = lambda _: True,
+        remembered: Callable[[], list[bytes]] = list,
         **config: Any,
     ) -> Vault:
         base = self.folder / name
@@ -56,6 +56,7 @@ class Bench:
             is_author=is_author,
             config=VaultConfig(**config),
             clock=self.clock,
+            remembered=remembered,
         )
         self.opened.append(vault)
         return vault

@@ -58,6 +58,8 @@ class Vault:
         config: settings.
         clock: seconds UTC.
         network_id: 32 bytes.
+        remembered: signed heads that were seen before, given while a target is away: the targets that are left
+            need not have them.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Vault:
         config: VaultConfig | None = None,
         clock: Clock = wall_clock,
         network_id: bytes = NETWORK_ID_MAIN,
+        remembered: Callable[[], list[bytes]] = list,
     ) -> None:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,6 +92,7 @@ class Vault:
             network_id,
             cache_dir,
             spool_dir,
+            remembered,
         )
         self._lock = trio.Lock()
 

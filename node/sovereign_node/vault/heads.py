@@ -128,6 +128,7 @@ class HeadReader:
         seen: durable memory.
         is_author: whether a device may write to the project.
         network_id: 32 bytes.
+        remembered: heads that count beside those of the targets, because a target that may hold them is away.
     """
 
     def __init__(
@@ -137,12 +138,14 @@ class HeadReader:
         seen: SeenHeads,
         is_author: Callable[[bytes], bool],
         network_id: bytes,
+        remembered: Callable[[], list[bytes]] = list,
     ) -> None:
         self._targets = targets
         self._sealer = sealer
         self._seen = seen
         self._is_author = is_author
         self._network_id = network_id
+        self._remembered = remembered
 
     async def read(self, *, accept_rollback: bool = False) -> HeadsView:
         """Return what all reachable targets show together.
@@ -188,9 +191,16 @@ class HeadReader:
                     newest[head.slot] = head
         if accept_rollback:
             self._seen.forget(self._sealer.locator)
+        else:
+            self._add_remembered(newest)
         for head in newest.values():
             view.newest[head.slot] = OpenHead(head, open_payload(self._sealer, head))
         self._compare_seen(newest, view)
+
+    def _add_remembered(self, newest: dict[Slot, Head]) -> None:
+        for head in filter(None, map(self._parse, self._remembered())):
+            if head.slot not in newest or newest[head.slot].sequence < head.sequence:
+                newest[head.slot] = head
 
     def _parse(self, raw: bytes) -> Head | None:
         try:

@@ -42,6 +42,7 @@ class Context:
     network_id: bytes
     cache_dir: Path
     spool_dir: Path
+    remembered: Callable[[], list[bytes]] = list
 
     @property
     def writer_path(self) -> Path:
@@ -171,7 +172,14 @@ async def open_session(context: Context, *, accept_rollback: bool = False) -> Se
         RollbackError, ForkError: the targets show a past that can't be.
         ChunkUnavailableError: an index segment can't be had.
     """
-    reader = HeadReader(context.targets, context.sealer, context.seen, context.is_author, context.network_id)
+    reader = HeadReader(
+        context.targets,
+        context.sealer,
+        context.seen,
+        context.is_author,
+        context.network_id,
+        context.remembered,
+    )
     view = await reader.read(accept_rollback=accept_rollback)
     if accept_rollback:
         # A new instance: the old one may have used higher numbers.
