@@ -23,7 +23,9 @@ class ConnectionInfo:
         rtt_s: last measured round trip, None before the first.
         bytes_received: bytes that came in over the pipe, encryption included.
         bytes_sent: bytes that went out over the pipe, encryption included.
-        path: kind of way the bytes take ("lan", "direct", "relay", ...).
+        path: kind of way the bytes take: "lan", "direct", "hole-punched", "relayed", "nats".
+        remote: IP address and port of the other end, None if there is a third party between.
+        local_port: our own TCP port, None if there is a third party between.
     """
 
     peer_id: str
@@ -34,6 +36,8 @@ class ConnectionInfo:
     bytes_received: int
     bytes_sent: int
     path: str
+    remote: tuple[str, int] | None = None
+    local_port: int | None = None
 
 
 class Connection:
@@ -70,6 +74,8 @@ class Connection:
             bytes_received=self.pipe.bytes_received,
             bytes_sent=self.pipe.bytes_sent,
             path=self.pipe.path,
+            remote=self.pipe.remote,
+            local_port=self.pipe.local_port,
         )
 
     async def open_stream(self) -> PeerStream:

@@ -7,15 +7,18 @@ the next address when the one before has failed or had its head start, and hand 
 the swarm's upgrade (Noise, then Yamux), which proves the identity.
 """
 
+import errno
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
 from libp2p.network.connection.raw_connection import RawConnection
 
-from sovereign_node.net.addresses import is_tcp, parse_tcp, path_of_ip, split_peer_id
+from sovereign_node.net.addresses import family_of, is_tcp, parse_tcp, path_of_ip, split_peer_id
 from sovereign_node.net.errors import AddressError, DialError
 from sovereign_node.net.identity import to_libp2p_id
+from sovereign_node.net.listener import share_port
 from sovereign_node.net.paths import dial_order
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.transports import PipeTransport
@@ -30,17 +33,52 @@ MAX_OTHER_ADDRESSES = 6
 Upgrade = Callable[[RawConnection, Any], Awaitable[Any]]
 
 
-async def open_tcp(address: str) -> Pipe:
+async def open_tcp(address: str, source_port: int | None = None) -> Pipe:
     """Connect to a TCP multiaddr.
+
+    Args:
+        address: where to.
+        source_port: local port to come from if that is possible, which needs an IP literal.
 
     Raises:
         AddressError: not a TCP address.
         OSError: refused, unreachable, or the name does not resolve.
     """
     tcp = parse_tcp(address)
-    stream = await trio.open_tcp_stream(tcp.host, tcp.port)
+    stream: trio.SocketStream | None = None
+    if source_port is not None:
+        try:
+            stream = await connect_from(source_port, tcp.host, tcp.port)
+        except OSError as error:
+            # The port is not ours to share, or an old connection between the same ends is still being wound up.
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EINVAL):
+                raise
+    if stream is None:
+        stream = await trio.open_tcp_stream(tcp.host, tcp.port)
     transport, _ = split_peer_id(address)
     return Pipe.over_tcp(stream, address=transport, path=path_of_ip(stream.socket.getpeername()[0]))
+
+
+async def connect_from(source_port: int, host: str, port: int) -> trio.SocketStream:
+    """Connect from a local port on which we listen as well.
+
+    Args:
+        source_port: local TCP port; our listener there shares it.
+        host: IP literal.
+        port: TCP port.
+
+    Raises:
+        OSError: refused, unreachable, or the local port cannot be shared.
+    """
+    sock = trio.socket.socket(family_of(host), socket.SOCK_STREAM)
+    try:
+        share_port(sock)
+        await sock.bind(("::" if sock.family == socket.AF_INET6 else "0.0.0.0", source_port))  # noqa: S104
+        await sock.connect((host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return trio.SocketStream(sock)
 
 
 class Dialer:
@@ -49,9 +87,16 @@ class Dialer:
     Args:
         upgrade: the swarm's upgrade of an outbound raw connection; returns its connection object.
         transports: custom byte pipes, asked in order for addresses that are not TCP.
+        source_port: gives the local port from which a TCP address is to be dialled, None for any.
     """
 
-    def __init__(self, upgrade: Upgrade, transports: Sequence[PipeTransport]) -> None:
+    def __init__(
+        self,
+        upgrade: Upgrade,
+        transports: Sequence[PipeTransport],
+        source_port: Callable[[str], int | None] = lambda _address: None,
+    ) -> None:
+        self._source_port = source_port
         self._upgrade = upgrade
         self._transports = transports
 
@@ -84,7 +129,7 @@ class Dialer:
 
     async def _open(self, address: str, peer_id: str) -> Pipe:
         if is_tcp(address):
-            return await open_tcp(address)
+            return await open_tcp(address, self._source_port(address))
         for transport in self._transports:
             if transport.can_dial(address):
                 stream = await transport.dial(address, peer_id)

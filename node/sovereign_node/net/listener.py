@@ -8,6 +8,7 @@ understand; and its per-address limits do not see IPv6. Our listener does withou
 
 import errno
 import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -41,9 +42,23 @@ async def open_listeners(address: str) -> list[trio.SocketListener]:
     except ValueError as error:
         raise ListenError(address, "listening needs an IP address, not a name") from error
     try:
-        return list(await trio.open_tcp_listeners(tcp.port, host=tcp.host, backlog=_BACKLOG))
+        listeners = list(await trio.open_tcp_listeners(tcp.port, host=tcp.host, backlog=_BACKLOG))
     except OSError as error:
         raise ListenError(address, error.strerror or str(error)) from error
+    for listener in listeners:
+        share_port(listener.socket)
+    return listeners
+
+
+def share_port(sock: trio.socket.SocketType) -> None:
+    """Let sockets of ours dial from the port of a listener of ours.
+
+    A router then opens one hole for both, so that others know where to knock when holes are punched. On a listener
+    it is set after binding: a second node that wants the port is still refused, because it does not share.
+    """
+    if hasattr(socket, "SO_REUSEPORT"):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 
 
 def bound_address(listener: trio.SocketListener) -> str:

@@ -12,18 +12,20 @@ from libp2p.peer.peerstore import PeerStoreError
 
 from sovereign_node.clock import Clock
 from sovereign_node.net import liveness, negotiate
-from sovereign_node.net.addresses import expand_wildcard, split_peer_id
+from sovereign_node.net.addresses import split_peer_id
 from sovereign_node.net.connection import Connection, ConnectionInfo
-from sovereign_node.net.dialer import Dialer
+from sovereign_node.net.dialer import Dialer, open_tcp
 from sovereign_node.net.dials import Dials
 from sovereign_node.net.errors import DialError, NegotiationError, ProtocolNotSupportedError, StreamOpenError
 from sovereign_node.net.guard import Handler, StreamDispatcher
 from sovereign_node.net.identity import to_libp2p_id
 from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
+from sovereign_node.net.own_addresses import OwnAddresses
 from sovereign_node.net.paths import rank_of_address, rank_of_path
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.transports import PipeTransport
+from sovereign_node.net.upgrade import Upgrader
 from sovereign_protocols.yamux.errors import YamuxError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Network:
 
     Attributes:
         peer_id: base58 text of this node's peer id.
+        own: at which addresses others can reach this node.
     """
 
     def __init__(
@@ -57,9 +60,9 @@ class Network:
         self._known: dict[str, list[str]] = {}
         self._connections: dict[str, list[Connection]] = {}
         self._watchers: list[ConnectionWatcher] = []
-        self._bound: list[str] = []
         self._nursery: trio.Nursery | None = None
-        self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports)
+        self.own = OwnAddresses(self._transports)
+        self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports, self.own.source_port)
         self._dials = Dials(self._dialer, self.is_connected)
         self.peer_id = str(host.get_id())
         self.door = Door(
@@ -89,7 +92,7 @@ class Network:
             for listener in listeners:
                 await trio.aclose_forcefully(listener)
             raise
-        self._bound = [bound_address(listener) for listener in listeners]
+        self.own.set_bound([bound_address(listener) for listener in listeners])
         return listeners
 
     def start(self, nursery: trio.Nursery) -> None:
@@ -113,9 +116,39 @@ class Network:
 
     def addresses(self) -> list[str]:
         """List the multiaddrs, ending in `/p2p/PEER`, at which other peers can reach this node."""
-        found = [expanded for bound in self._bound for expanded in expand_wildcard(bound)]
-        found += [address for transport in self._transports for address in transport.addresses()]
-        return [f"{address}/p2p/{self.peer_id}" for address in dict.fromkeys(found)]
+        return [f"{address}/p2p/{self.peer_id}" for address in self.own.all()]
+
+    def set_knock_handler(self, handler: Callable[[str, bytes], bool]) -> None:
+        """Judge dial-backs by `handler(peer_id, token)`; without one all are refused."""
+        if isinstance(self._swarm.upgrader, Upgrader):
+            self._swarm.upgrader.on_knock = handler
+
+    async def knock(self, peer_id: str, address: str, token: bytes, *, timeout_s: float) -> bool:
+        """Dial a peer anew and hand over a token, without making a connection.
+
+        Args:
+            peer_id: who must be there.
+            address: TCP multiaddr.
+            token: 16 bytes.
+            timeout_s: for everything together.
+
+        Returns:
+            Whether the peer was there and had expected the token.
+        """
+        upgrader = self._swarm.upgrader
+        if not isinstance(upgrader, Upgrader):
+            return False
+        answered = False
+        with trio.move_on_after(timeout_s):
+            try:
+                pipe = await open_tcp(address)
+            except OSError:
+                return False
+            try:
+                answered = await upgrader.knock(pipe, to_libp2p_id(peer_id), token)
+            finally:
+                await pipe.close()
+        return answered
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remember where a peer may be reached; newest first, at most 16 each for 4096 peers.

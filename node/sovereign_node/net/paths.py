@@ -54,6 +54,14 @@ def is_local_address(address: str) -> bool:
         return False
 
 
+def is_global_literal(address: str) -> bool:
+    """Say whether a TCP address is an IP literal of the open network."""
+    try:
+        return ipaddress.ip_address(parse_tcp(address).host).is_global
+    except (AddressError, ValueError):
+        return False
+
+
 def is_plain(address: str) -> bool:
     """Say whether the address, with or without a peer id at its end, is one of plain TCP."""
     return rank_of_address(address) == BEST_RANK

@@ -31,17 +31,25 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
     Args:
         stream: what carries the bytes; owned from now on.
         address: multiaddr text of the other end, without a peer id.
-        path: kind of way the bytes take ("direct", "lan", "relay", ...).
+        path: kind of way the bytes take ("direct", "lan", "relayed", ...).
         remote: IP address and port of the other end, if it has one.
+        local_port: TCP port of this end, if it has one.
     """
 
     def __init__(
-        self, stream: trio.abc.Stream, *, address: str, path: str, remote: tuple[str, int] | None = None
+        self,
+        stream: trio.abc.Stream,
+        *,
+        address: str,
+        path: str,
+        remote: tuple[str, int] | None = None,
+        local_port: int | None = None,
     ) -> None:
         self.stream = stream
         self.address = address
         self.path = path
         self.remote = remote
+        self.local_port = local_port
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -56,7 +64,13 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             unsent = _UNSENT_BYTES_LAN if path == "lan" else _UNSENT_BYTES
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
-        return cls(stream, address=address, path=path, remote=(str(name[0]), int(name[1])))
+        return cls(
+            stream,
+            address=address,
+            path=path,
+            remote=(str(name[0]), int(name[1])),
+            local_port=int(stream.socket.getsockname()[1]),
+        )
 
     async def read(self, n: int | None = None) -> bytes:
         """Return 1..n bytes, or nothing at the end."""

@@ -5,19 +5,24 @@ whatever muxer was given, and reads its negotiations byte by byte from the socke
 round trip.
 """
 
+import hmac
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
 from libp2p.exceptions import BaseLibp2pError
+from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.transport.exceptions import MuxerUpgradeFailure, SecurityUpgradeFailure
 
 from sovereign_node.net import negotiate
 from sovereign_node.net.errors import NetError
 from sovereign_node.net.noise import NOISE_PROTOCOL_ID, SecureConnection
 from sovereign_node.net.session import NoiseSession, SessionError
+from sovereign_node.net.streams import receive_exactly
 from sovereign_node.net.yamux_connection import YamuxConnection
+from sovereign_protocols.circuit.reach import KNOCK_PROTOCOL_ID, TOKEN_BYTES
 from sovereign_protocols.yamux.budget import WindowBudget
 from sovereign_protocols.yamux.events import Limits
 from sovereign_protocols.yamux.frames import HEADER_BYTES
@@ -73,6 +78,9 @@ class Upgrader:
         limits: bounds of each connection's streams and windows.
         peer_window_bytes: receive memory of one connection.
         node_budget: receive memory of all of them.
+
+    Attributes:
+        on_knock: asked with peer id and token whether a dial-back was expected.
     """
 
     def __init__(self, noise: Any, limits: Limits, *, peer_window_bytes: int, node_budget: WindowBudget) -> None:
@@ -80,6 +88,7 @@ class Upgrader:
         self._limits = limits
         self._peer_window_bytes = peer_window_bytes
         self._node_budget = node_budget
+        self.on_knock: Callable[[str, bytes], bool] = lambda _peer_id, _token: False
         self._objectors: dict[str, None] = {}
 
     async def upgrade_security(self, raw_conn: Any, is_initiator: bool, peer_id: Any = None) -> Any:
@@ -109,7 +118,10 @@ class Upgrader:
             if conn.is_initiator:
                 await negotiate.propose(face, YAMUX_PROTOCOL_ID)
             else:
-                await negotiate.accept(face, (YAMUX_PROTOCOL_ID,), (YAMUX_PROTOCOL_ID,))
+                offered = (YAMUX_PROTOCOL_ID, KNOCK_PROTOCOL_ID)
+                if await negotiate.accept(face, offered, (YAMUX_PROTOCOL_ID,)) == KNOCK_PROTOCOL_ID:
+                    await self._answer_knock(face, conn)
+                    raise MuxerUpgradeFailure("a dial-back, not a connection")
         except (NetError, SessionError, trio.BrokenResourceError) as error:
             raise MuxerUpgradeFailure(str(error) or type(error).__name__) from error
         limits = self._limits
@@ -129,3 +141,24 @@ class Upgrader:
         self._objectors[peer_id] = None
         if len(self._objectors) > _MAX_OBJECTORS:
             del self._objectors[next(iter(self._objectors))]
+
+    async def _answer_knock(self, face: _SessionFace, conn: SecureConnection) -> None:
+        token = await receive_exactly(face, TOKEN_BYTES)
+        # Through a third party it proves nothing.
+        if conn.pipe.remote is not None and self.on_knock(face.peer_id, token):
+            await face.send_all(token)
+
+    async def knock(self, pipe: Any, peer_id: Any, token: bytes) -> bool:
+        """Hand a token to the peer at the other end of a fresh pipe, which the caller closes.
+
+        Returns:
+            Whether the peer was there and had expected the token.
+        """
+        try:
+            secured = await self.upgrade_security(RawConnection(pipe, True), True, peer_id)
+            face = _SessionFace(secured.session, str(peer_id))
+            await negotiate.propose(face, KNOCK_PROTOCOL_ID)
+            await face.send_all(token)
+            return hmac.compare_digest(await receive_exactly(face, TOKEN_BYTES), token)
+        except (NetError, SessionError, SecurityUpgradeFailure, trio.BrokenResourceError):
+            return False
