@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from sovereign_node.services.peer_finder import unreachable
 from sovereign_node.store.devices import Device
 
 MAX_PINGS = 100
+PING_TIMEOUT_S = 1.0
 PING_INTERVAL_S = 0.2
 
 
@@ -57,6 +59,7 @@ def operations(node: Node) -> list[Operation]:
         return {"device_id": device.device_id.hex(), "name": device.device_name, "revoked_at": node.clock()}
 
     async def peers(_: NoParameters, _report: ReportProgress) -> Any:
+        await _measure_unknown(node)
         known = await trio.to_thread.run_sync(lambda: {row.peer_id: row for row in node.state.devices.all()})
         now = node.clock()
         return [
@@ -97,6 +100,18 @@ def operations(node: Node) -> list[Operation]:
         Operation("peers", "List open connections", NoParameters, peers),
         Operation("ping", "Measure the round trip to a peer", PingParameters, ping),
     ]
+
+
+async def _measure_unknown(node: Node) -> None:
+    """Ping the peers whose round trip nobody has measured yet; liveness checks begin after a silence only."""
+
+    async def measure(peer_id: str) -> None:
+        with contextlib.suppress(NetError):
+            await node.network.ping(peer_id, timeout_s=PING_TIMEOUT_S)
+
+    async with trio.open_nursery() as nursery:
+        for peer_id in {info.peer_id for info in node.network.connections() if info.rtt_s is None}:
+            nursery.start_soon(measure, peer_id)
 
 
 def _device_row(node: Node, device: Device) -> dict[str, Any]:
