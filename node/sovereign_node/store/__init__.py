@@ -6,6 +6,7 @@ Ids are bytes here and lower-case hexadecimal in the tables, so that `sqlite3 st
 """
 
 from sovereign_node.store.audit import AuditEntry, AuditLog, AuditVerdict
+from sovereign_node.store.audits import AuditCount, AuditRecord, Audits, PlacedChunk, PlacedChunks
 from sovereign_node.store.content import ContentEntry, ContentIndex
 from sovereign_node.store.contracts import LIVE_STATES, Contract, Contracts, ContractStatement
 from sovereign_node.store.devices import Device, Devices
@@ -33,13 +34,17 @@ from sovereign_node.store.projects import Collaborator, Collaborators, Project, 
 from sovereign_node.store.settlement import Accruals, Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import SnapshotRow, Snapshots
 from sovereign_node.store.state import State, open_state
+from sovereign_node.store.uptime import MaintenanceNotice, Uptime
 
 __all__ = [
     "LIVE_STATES",
     "Accruals",
+    "AuditCount",
     "AuditEntry",
     "AuditLog",
+    "AuditRecord",
     "AuditVerdict",
+    "Audits",
     "Collaborator",
     "Collaborators",
     "ContentEntry",
@@ -59,12 +64,15 @@ __all__ = [
     "Job",
     "Jobs",
     "Ledger",
+    "MaintenanceNotice",
     "Meta",
     "Meters",
     "Metric",
     "Metrics",
     "PeerAddress",
     "Peers",
+    "PlacedChunk",
+    "PlacedChunks",
     "Project",
     "Projects",
     "SeenHead",
@@ -82,6 +90,7 @@ __all__ = [
     "StateFullError",
     "StateTooNewError",
     "StateUnsupportedError",
+    "Uptime",
     "Vouchers",
     "open_state",
 ]

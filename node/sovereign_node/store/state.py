@@ -10,6 +10,7 @@ from types import TracebackType
 
 from sovereign_node.store import marker
 from sovereign_node.store.audit import AuditLog
+from sovereign_node.store.audits import Audits, PlacedChunks
 from sovereign_node.store.content import ContentIndex
 from sovereign_node.store.contracts import Contracts
 from sovereign_node.store.database import Database, create_private_file, quick_check
@@ -28,6 +29,7 @@ from sovereign_node.store.peers import Peers
 from sovereign_node.store.projects import Collaborators, Projects
 from sovereign_node.store.settlement import Accruals, Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import Snapshots
+from sovereign_node.store.uptime import Uptime
 
 _INSTANCE_BYTES = 8
 
@@ -62,6 +64,9 @@ class State:
         self.vouchers = Vouchers(self._database)
         self.settlement = SettlementMessages(self._database)
         self.ledger = Ledger(self._database)
+        self.uptime = Uptime(self._database)
+        self.placed_chunks = PlacedChunks(self._database)
+        self.audits = Audits(self._database)
         self._marker_path = marker.marker_path(path)
         self._closed = False
         #: Whether this database comes from a backup or another machine; see `accept_restore`.
