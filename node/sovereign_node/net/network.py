@@ -14,11 +14,18 @@ from sovereign_node.clock import Clock
 from sovereign_node.net import liveness, negotiate
 from sovereign_node.net.addresses import split_peer_id
 from sovereign_node.net.connection import Connection, ConnectionInfo
-from sovereign_node.net.dialer import Dialer, open_tcp
+from sovereign_node.net.dialer import Dialer
 from sovereign_node.net.dials import Dials
-from sovereign_node.net.errors import DialError, NegotiationError, ProtocolNotSupportedError, StreamOpenError
+from sovereign_node.net.errors import (
+    DialError,
+    NegotiationError,
+    NetError,
+    ProtocolNotSupportedError,
+    StreamOpenError,
+)
 from sovereign_node.net.guard import Handler, StreamDispatcher
 from sovereign_node.net.identity import to_libp2p_id
+from sovereign_node.net.knock import knock
 from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
 from sovereign_node.net.own_addresses import OwnAddresses
 from sovereign_node.net.paths import rank_of_address, rank_of_path
@@ -124,31 +131,12 @@ class Network:
             self._swarm.upgrader.on_knock = handler
 
     async def knock(self, peer_id: str, address: str, token: bytes, *, timeout_s: float) -> bool:
-        """Dial a peer anew and hand over a token, without making a connection.
-
-        Args:
-            peer_id: who must be there.
-            address: TCP multiaddr.
-            token: 16 bytes.
-            timeout_s: for everything together.
+        """Dial a peer anew and hand over a token of 16 bytes, without making a connection.
 
         Returns:
             Whether the peer was there and had expected the token.
         """
-        upgrader = self._swarm.upgrader
-        if not isinstance(upgrader, Upgrader):
-            return False
-        answered = False
-        with trio.move_on_after(timeout_s):
-            try:
-                pipe = await open_tcp(address)
-            except OSError:
-                return False
-            try:
-                answered = await upgrader.knock(pipe, to_libp2p_id(peer_id), token)
-            finally:
-                await pipe.close()
-        return answered
+        return await knock(self._swarm.upgrader, peer_id, address, token, timeout_s=timeout_s)
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remember where a peer may be reached; newest first, at most 16 each for 4096 peers.
@@ -283,6 +271,20 @@ class Network:
             for connection in list(self._connections.get(peer_id, ())):
                 closers.start_soon(connection.close)
 
+    async def check_connections(self, *, timeout_s: float = 3.0) -> None:
+        """Ask every connection now whether it lives, and close those that do not answer.
+
+        For when the machine woke up, or is in another network.
+        """
+
+        async def check(connection: Connection) -> None:
+            if await liveness.ping(connection, timeout_s=timeout_s) is None:
+                await connection.close()
+
+        async with trio.open_nursery() as nursery:
+            for connection in self._every_connection():
+                nursery.start_soon(check, connection)
+
     async def ping(self, peer_id: str, *, timeout_s: float = 5.0) -> float:
         """Measure the round trip to a connected peer.
 
@@ -306,6 +308,27 @@ class Network:
         self._transports.append(transport)
         if self._nursery is not None:
             self._nursery.start_soon(self._serve_transport, transport)
+
+    async def adopt(self, pipe: Pipe, peer_id: str, *, initiator: bool) -> bool:
+        """Upgrade a pipe that was opened by other means than a dial; the ends must have agreed who begins.
+
+        Returns:
+            Whether it became a connection.
+        """
+        if not initiator:
+            await self.door.accept(pipe)
+            return self.is_connected(peer_id)
+        try:
+            with trio.fail_after(self._limits.handshake_timeout_s):
+                await self._swarm.upgrade_outbound_raw_conn(RawConnection(pipe, True), to_libp2p_id(peer_id))
+        except (BaseLibp2pError, NetError, trio.TooSlowError, trio.BrokenResourceError):
+            await pipe.close()
+            return False
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await pipe.close()
+            raise
+        return True
 
     async def _serve_transport(self, transport: PipeTransport) -> None:
         async def accept(stream: trio.abc.Stream, address: str) -> None:

@@ -1,0 +1,143 @@
+"""From a relayed connection to a direct one between two peers behind routers (DCUtR, hole punching over TCP).
+
+Both ends dial each other at the same moment from the port on which they listen. Each router sees its own side
+begin, so that what comes from the other side is an answer to it. It works when both routers keep one outside port
+for one inside port; behind a symmetric one the outside port is another for every destination, and nobody knows it.
+
+Source: libp2p specs, relay/DCUtR.md.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from sovereign_node.net.addresses import parse_tcp
+from sovereign_node.net.dialer import connect_from
+from sovereign_node.net.errors import NetError
+from sovereign_node.net.kad.addresses import addresses_to_text, addresses_to_wire
+from sovereign_node.net.paths import HOLE_PUNCHED, is_global_literal, is_immediate
+from sovereign_node.net.pipes import Pipe
+from sovereign_node.net.streams import PeerStream
+from sovereign_protocols.circuit.errors import CircuitMessageError
+from sovereign_protocols.circuit.messages import (
+    DCUTR_PROTOCOL_ID,
+    PunchMessage,
+    PunchType,
+    decode_punch,
+    encode_frame,
+    encode_punch,
+)
+from sovereign_protocols.circuit.shell import receive_message
+
+if TYPE_CHECKING:
+    from sovereign_node.net.network import Network
+
+_log = structlog.get_logger(__name__)
+
+EXCHANGE_TIMEOUT_S = 5.0
+# Long enough for the kernel to send its second SYN, when the first came before the other side's hole was open.
+PUNCH_TIMEOUT_S = 3.5
+# A router may refuse what comes too early; the hole may be open a moment later.
+REFUSED_PAUSE_S = 0.1
+MAX_TARGETS = 4
+
+
+class HolePuncher:
+    """Turns relayed connections into direct ones.
+
+    Args:
+        network: connections of this node.
+        outside: gives the multiaddrs at which others see our listening port.
+    """
+
+    def __init__(self, network: "Network", outside: Callable[[], Sequence[str]]) -> None:
+        self._network = network
+        self._outside = outside
+
+    def install(self) -> None:
+        """Answer peers that want to punch, from now on."""
+        self._network.set_handler(DCUTR_PROTOCOL_ID, self._respond)
+
+    async def punch(self, peer_id: str) -> bool:
+        """Try once, as the end that accepted the relayed connection.
+
+        Returns:
+            Whether there is a connection without a third party now.
+        """
+        try:
+            with trio.fail_after(EXCHANGE_TIMEOUT_S):
+                async with await self._network.open_stream(peer_id, DCUTR_PROTOCOL_ID) as stream:
+                    started = trio.current_time()
+                    await _send(stream, self._hello())
+                    answer = await _receive(stream, PunchType.CONNECT)
+                    rtt_s = trio.current_time() - started
+                    await _send(stream, PunchMessage(PunchType.SYNC))
+        except (NetError, CircuitMessageError, trio.TooSlowError, trio.BrokenResourceError) as error:
+            _log.debug("hole_punch_not_agreed", peer_id=peer_id, reason=str(error))
+            return False
+        # The other end starts when it gets SYNC, half a round trip after it left.
+        await trio.sleep(min(rtt_s / 2, EXCHANGE_TIMEOUT_S))
+        await self._dial(peer_id, answer, initiator=True)
+        return self._is_direct(peer_id)
+
+    async def _respond(self, stream: PeerStream) -> None:
+        with trio.fail_after(EXCHANGE_TIMEOUT_S):
+            try:
+                request = await _receive(stream, PunchType.CONNECT)
+                await _send(stream, self._hello())
+                await _receive(stream, PunchType.SYNC)
+            except CircuitMessageError:
+                await stream.reset()
+                return
+        await self._dial(stream.peer_id, request, initiator=False)
+
+    def _hello(self) -> PunchMessage:
+        addresses = [*self._outside(), *self._network.own.all()]
+        return PunchMessage(PunchType.CONNECT, addresses_to_wire(filter(is_global_literal, addresses)))
+
+    def _is_direct(self, peer_id: str) -> bool:
+        return any(is_immediate(info.path) for info in self._network.connections() if info.peer_id == peer_id)
+
+    async def _dial(self, peer_id: str, message: PunchMessage, *, initiator: bool) -> None:
+        ports = self._network.own.ports()
+        # Addresses of a local network are dialled anyway, and need no hole.
+        found = [item.partition("/p2p/")[0] for item in addresses_to_text(peer_id, message.addresses)]
+        targets = [address for address in found if is_global_literal(address)][:MAX_TARGETS]
+        if not ports or not targets or self._is_direct(peer_id):
+            return
+        with trio.move_on_after(PUNCH_TIMEOUT_S):
+            async with trio.open_nursery() as nursery:
+                for address in targets:
+                    nursery.start_soon(
+                        self._knock_through, peer_id, address, ports[0], initiator, nursery.cancel_scope
+                    )
+
+    async def _knock_through(
+        self, peer_id: str, address: str, port: int, initiator: bool, race: trio.CancelScope
+    ) -> None:
+        target = parse_tcp(address)
+        while not self._is_direct(peer_id):
+            try:
+                stream = await connect_from(port, target.host, target.port)
+                pipe = Pipe.over_tcp(stream, address=address, path=HOLE_PUNCHED)
+            except ConnectionRefusedError:
+                await trio.sleep(REFUSED_PAUSE_S)
+                continue
+            except OSError as error:
+                _log.debug("hole_punch_failed", peer_id=peer_id, address=address, reason=str(error))
+                return
+            await self._network.adopt(pipe, peer_id, initiator=initiator)
+        race.cancel()
+
+
+async def _send(stream: PeerStream, message: PunchMessage) -> None:
+    await stream.send_all(encode_frame(encode_punch(message)))
+
+
+async def _receive(stream: PeerStream, kind: PunchType) -> PunchMessage:
+    message = decode_punch(await receive_message(stream))
+    if message.type is not kind:
+        raise CircuitMessageError("message out of turn")
+    return message
