@@ -24,6 +24,7 @@ from sovereign_node.services.targets import LocalTarget, RemoteTarget
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.projects import Project
+from sovereign_node.vault.errors import TargetError
 from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
 
 log = structlog.get_logger(__name__)
@@ -196,12 +197,26 @@ async def _copy_chunks(source: LocalTarget, target: RemoteTarget) -> int:
         present = await target.have(ids)
         absent = [chunk_id for chunk_id, there in zip(ids, present, strict=True) if not there]
         for start in range(0, len(absent), PUSH_BATCH):
-            batch = absent[start : start + PUSH_BATCH]
-            async with trio.open_nursery(strict_exception_groups=False) as nursery:
-                async for chunk_id, sealed in source.get(batch):
-                    nursery.start_soon(target.put, chunk_id, sealed)
-            sent += len(batch)
+            await _copy_batch(source, target, absent[start : start + PUSH_BATCH])
+        sent += len(absent)
     return sent
+
+
+async def _copy_batch(source: LocalTarget, target: RemoteTarget, ids: list[bytes]) -> None:
+    failures: list[TargetError] = []
+    async with trio.open_nursery() as nursery:
+
+        async def put(chunk_id: bytes, sealed: bytes) -> None:
+            try:
+                await target.put(chunk_id, sealed)
+            except TargetError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+        async for chunk_id, sealed in source.get(ids):
+            nursery.start_soon(put, chunk_id, sealed)
+    if failures:
+        raise failures[0]
 
 
 async def _copy_heads(source: LocalTarget, target: RemoteTarget, locator: bytes) -> None:
