@@ -136,7 +136,7 @@ def corrupt(
         typer.echo(f"chunk {damaged.chunk_id.hex()} in {damaged.path} is damaged now")
 
 
-@app.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command("exec")
 def execute(
     name: NameArgument,
     words: Annotated[
@@ -164,17 +164,24 @@ def down(folder: FolderOption = DEFAULT_FOLDER) -> None:
 
 @app.command()
 def bench(
-    only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="May be repeated.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Less of everything.")] = False,
-    output: Annotated[Path | None, typer.Option("--output", metavar="FILE", help="Write the JSON there.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PART,...", help="Only these parts; may be repeated.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer bytes, one round.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also what takes an hour.")] = False,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each way.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures there.")] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="DIR", help="Write README.md and plots there.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Work below this folder.")] = None,
 ) -> None:
-    """Measure speed as ratios to floors and peers of the same run."""
-    from sovereign_devnet.bench.runner import run_benchmarks
+    """Measure speed as ratios to floors and peers of the same run, and say which bars are met."""
+    from sovereign_devnet.bench.runner import run_benchmarks, save_json
 
-    document = run_benchmarks(only or [], quick=quick)
+    document = run_benchmarks(only or [], quick=quick, full=full, rounds=rounds, folder=folder, write=write)
     if output is not None:
-        output.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    _print_json(document)
+        save_json(document, output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

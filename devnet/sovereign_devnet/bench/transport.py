@@ -20,7 +20,7 @@ _DEADLINE_S = 300
 _PEER = [sys.executable, "-m", "sovereign_devnet.bench.transport_peer"]
 
 
-def _run_pair(mode: str, plan: dict[str, Any]) -> dict[str, Any]:
+def run_pair(mode: str, plan: dict[str, Any]) -> dict[str, Any]:
     """Run one round in two fresh processes and return what the client reports."""
     with subprocess.Popen([*_PEER, "serve", mode], stdin=-1, stdout=-1, text=True) as server:
         assert server.stdin is not None
@@ -88,7 +88,7 @@ def measure(*, quick: bool = False, rounds: int = 3) -> dict[str, Any]:
     for _ in range(rounds):
         for mode in MODES:
             amount = size // 4 if mode == "stock" else size
-            reports[mode].append(_run_pair(mode, {**SAMPLES, "bytes": amount}))
+            reports[mode].append(run_pair(mode, {**SAMPLES, "bytes": amount}))
     medians = {mode: _median(entries) for mode, entries in reports.items()}
     return {"rounds": reports, "medians": medians, "bars": _bars(medians)}
 

@@ -1,0 +1,177 @@
+"""Backup and restore of the same corpora by Sovereign, its stock stack and the peers found, turn by turn.
+
+Phases, each timed from typing the command to its end: the first backup, one of unchanged data, one after 1 % of the
+data changed, and a restore of that. The database changes in 100 random rows instead. Bytes sent are what the
+repository of a peer grew by.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from sovereign_devnet.bench import corpora
+from sovereign_devnet.bench.backup_report import OURS, STOCK, build_report
+from sovereign_devnet.bench.corpora import Corpus
+from sovereign_devnet.bench.floors import backup_floor
+from sovereign_devnet.bench.ours import open_sovereign
+from sovereign_devnet.bench.results import Part, Settings
+from sovereign_devnet.bench.tools import Tool, open_borg, open_restic, peers
+from sovereign_devnet.bench.transport import run_pair
+from sovereign_devnet.bench.watch import Sample
+from sovereign_devnet.checks import compare_trees
+
+MIB = 1024 * 1024
+_EDIT_BYTES = 64 * 1024
+
+Opener = Callable[[Path], AbstractContextManager[Tool]]
+
+
+@dataclass
+class Measured:
+    """Samples by tool, corpus and phase, one per round."""
+
+    samples: dict[tuple[str, str, str], list[Sample]] = field(default_factory=dict)
+
+    def add(self, tool: str, corpus: str, phase: str, sample: Sample) -> None:
+        """Note a sample."""
+        self.samples.setdefault((tool, corpus, phase), []).append(sample)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A corpus and how it changes between backups.
+
+    Args:
+        corpus: on disk.
+        edit: changes it; gets the number of the change.
+        change: name of the phase after that.
+    """
+
+    corpus: Corpus
+    edit: Callable[[int], object]
+    change: str
+
+
+def make_jobs(settings: Settings) -> list[Job]:
+    """Make the corpora."""
+    below = settings.folder / "corpora"
+    below.mkdir()
+    noise = corpora.make_incompressible(below / "incompressible", size_bytes=settings.pick(128, 1024) * MIB)
+    text = corpora.make_source_tree(below / "source-tree", files=settings.pick(5_000, 50_000))
+    table = corpora.make_database(below / "database", rows=settings.pick(40_000, 400_000))
+    mixed = corpora.make_mixed(below / "mixed", scale=0.1 if settings.quick else 1.0)
+    return [
+        Job(noise, partial(edit_noise, noise), "1 % changed"),
+        Job(text, lambda seed: corpora.edit_source_tree(text, seed), "1 % changed"),
+        Job(table, lambda seed: corpora.edit_database(table, seed), "100 rows changed"),
+        Job(mixed, partial(edit_noise, mixed), "1 % changed"),
+    ]
+
+
+def edit_noise(corpus: Corpus, seed: int, share: float = 0.01) -> int:
+    """Overwrite a share of the large files' bytes, 64 KiB at a time; return how many bytes."""
+    source = random.Random(seed)  # noqa: S311 - test data, not a secret
+    paths = sorted(corpus.root.rglob("noise-*.bin"))
+    size_bytes = sum(path.stat().st_size for path in paths)
+    count = max(1, int(size_bytes * share) // _EDIT_BYTES)
+    for _ in range(count):
+        path = source.choice(paths)
+        with path.open("r+b") as file:
+            file.seek(source.randrange(max(1, path.stat().st_size - _EDIT_BYTES)))
+            file.write(source.randbytes(_EDIT_BYTES))
+    return count * _EDIT_BYTES
+
+
+def openers() -> dict[str, Opener]:
+    """Return what takes part."""
+    found = peers()
+    ways: dict[str, Opener] = {OURS: open_sovereign}
+    if found["restic"]:
+        ways["restic"] = open_restic
+    if found["borg"]:
+        ways["borg"] = open_borg
+    ways[STOCK] = partial(open_sovereign, stack="stock", name=STOCK)
+    return ways
+
+
+def measure(settings: Settings) -> Part:
+    """Run all phases of all corpora for everyone, in turns."""
+    jobs = make_jobs(settings)
+    wire = run_pair("floor", {"bytes": 256 * MIB})["bulk"]
+    wire_cpu = wire["send_cpu_s_per_gb"] + wire["receive_cpu_s_per_gb"]
+    floors = {job.corpus.name: backup_floor(job.corpus.root, settings.folder, wire_cpu) for job in jobs}
+    measured = Measured()
+    names: dict[str, str] = {}
+    ways = list(openers().items())
+    for number in range(settings.rounds):
+        # Another one begins each round, so that nobody always meets the machine in the same state.
+        turn = number % len(ways)
+        for way, opener in ways[turn:] + ways[:turn]:
+            settings.say(f"backup, round {number + 1} of {settings.rounds}: {way}")
+            with _workshop(settings.folder / "tool") as folder, opener(folder) as tool:
+                names[way] = tool.name
+                for position, job in enumerate(jobs):
+                    if way != STOCK or position == 0:
+                        _run_job(tool, way, job, folder, measured, seed=number * 100 + len(measured.samples))
+    return build_report(measured.samples, jobs_by_name(jobs), floors, names, missing_peers())
+
+
+def jobs_by_name(jobs: list[Job]) -> dict[str, tuple[int, int, str]]:
+    """Return size, number of files and name of the change of each corpus."""
+    return {job.corpus.name: (job.corpus.size_bytes, job.corpus.files, job.change) for job in jobs}
+
+
+def missing_peers() -> list[str]:
+    """Say which peers did not take part."""
+    found = peers()
+    return [f"{name}: not on PATH" for name in ("restic", "borg") if not found[name]] + [
+        f"{name}: {'found, but it syncs and has no backup to compare' if found[name] else 'not on PATH'}"
+        for name in ("syncthing", "tahoe")
+    ]
+
+
+def _run_job(tool: Tool, way: str, job: Job, folder: Path, measured: Measured, seed: int) -> None:
+    corpus = job.corpus
+    settle()
+    measured.add(way, corpus.name, "first", tool.backup(corpus.name, corpus.root))
+    measured.add(way, corpus.name, "unchanged", tool.backup(corpus.name, corpus.root))
+    job.edit(seed)
+    settle()
+    measured.add(way, corpus.name, job.change, tool.backup(corpus.name, corpus.root))
+    target = folder / "restored"
+    measured.add(way, corpus.name, "restore", tool.restore(corpus.name, corpus.root, target))
+    _check_restored(corpus.root, target)
+    shutil.rmtree(target)
+
+
+def settle() -> None:
+    """Write back what earlier steps left in the page cache, so that nobody pays for somebody else's bytes."""
+    os.sync()
+
+
+def _check_restored(root: Path, target: Path) -> None:
+    """Restic restores below the original path; only content counts here."""
+    nested = target / root.relative_to("/")
+    found = nested if nested.is_dir() else target
+    # A captured database has the same rows, but not every byte of its header.
+    databases = [str(path.relative_to(root)) for path in root.rglob("*.db")]
+    wrong = compare_trees(root, found, content_differs=databases)
+    wrong = [line for line in wrong if "mtime" not in line and "mode" not in line]
+    if wrong:
+        raise RuntimeError(f"the restore of {root.name} differs: {wrong[:5]}")
+
+
+@contextmanager
+def _workshop(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
