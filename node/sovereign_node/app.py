@@ -31,8 +31,10 @@ from sovereign_node.operations.status import status_document
 from sovereign_node.operations.table import all_operations
 from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.authorizer import StateAuthorizer
+from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery, published_addresses
+from sovereign_node.services.friends import Friends
 from sovereign_node.services.housekeeping import Housekeeping
 from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.own_identity import OwnIdentity
@@ -45,7 +47,7 @@ from sovereign_node.services.record_places import OwnPlace, record_places
 from sovereign_node.services.recovery import Recovery
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_node.store import State, open_state
-from sovereign_node.translate import translate_error
+from sovereign_node.translate import translate_error, translated
 from sovereign_node.version import VERSION
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
@@ -87,7 +89,7 @@ def run_node(options: RunOptions) -> None:
         load_config(options.data_dir.config), listen=options.listen, bootstrap=options.bootstrap
     )
     configure_logging(config.log_level)
-    with options.data_dir.locked():
+    with options.data_dir.locked(), translated():
         trio.run(_run, options, config)
 
 
@@ -139,7 +141,9 @@ async def open_node(
                     transports=[relay] if relay is not None else [],
                     clock=clock,
                 ) as network,
-                _run_services(data_dir, config, clock, keys, state, identity, chunk_store, network, stop) as node,
+                _run_services(
+                    data_dir, config, clock, keys, state, identity, chunk_store, network, relay, stop
+                ) as node,
             ):
                 yield node
         finally:
@@ -158,6 +162,7 @@ async def _run_services(
     identity: OwnIdentity,
     chunk_store: ChunkStore,
     network: Network,
+    nats: NatsTransport | None,
     stop: Callable[[], None],
 ) -> AsyncIterator[Node]:
     kademlia = Kademlia(
@@ -167,7 +172,14 @@ async def _run_services(
         clock=clock,
         addresses=lambda: published_addresses(config, network),
     )
-    finder = PeerFinder(network, kademlia, state, clock)
+    finder = PeerFinder(
+        network,
+        kademlia,
+        state,
+        clock,
+        shared_ways=lambda: connectivity.shared_ways(),
+        find_record=lambda peer_id: discovery.find_addresses(peer_id),
+    )
     contracts = Contracts(config, identity, keys, state, chunk_store, finder, clock)
     sessions = ChunkSessions(finder, identity, clock)
     announcements = Announcements(kademlia, chunk_store)
@@ -202,6 +214,17 @@ async def _run_services(
             recovery.publish_soon()
 
     presence = Presence(network, finder, state, clock, wanted, on_connected=on_connected)
+    friends = Friends(identity, contracts, state, keys)
+    connectivity = Connectivity(
+        network,
+        config,
+        finder,
+        nats,
+        relay_candidates=friends.always_on,
+        is_favoured=friends.is_friend,
+        on_surroundings=presence.dial_soon,
+        clock=clock,
+    )
     node = Node(
         config=config,
         data_dir=data_dir,
@@ -217,6 +240,7 @@ async def _run_services(
         contracts=contracts,
         chunk_store=chunk_store,
         projects=projects,
+        connectivity=connectivity,
         recovery=recovery,
         started_at=clock(),
         stop=stop,
@@ -237,7 +261,7 @@ async def _run_services(
         if config.net.mdns and not is_only_on_loopback(config.net.listen):
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
-        for service in (presence, discovery, recovery, housekeeping, projects):
+        for service in (connectivity, presence, discovery, recovery, housekeeping, projects):
             await nursery.start(service.run)
         try:
             yield node

@@ -12,6 +12,7 @@ from sovereign_node.datadir import DataDir
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.net.network import Network
+from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
 from sovereign_node.services.own_identity import OwnIdentity
@@ -41,6 +42,7 @@ class Node:
         contracts: contracts, as customer and as provider.
         chunk_store: chunks of customers, and own chunks that wait for a provider.
         projects: protect, back up, restore.
+        connectivity: reachability and relays.
         recovery: the identity record.
         started_at: Unix seconds UTC.
         stop: ends the node.
@@ -60,6 +62,7 @@ class Node:
     contracts: Contracts
     chunk_store: ChunkStore
     projects: Projects
+    connectivity: Connectivity
     recovery: Recovery
     started_at: int
     stop: Callable[[], None]

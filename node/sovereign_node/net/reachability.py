@@ -49,6 +49,8 @@ REACHABLE_INTERVAL_S = 900.0
 ASK_TIMEOUT_S = 12.0
 # Servers refuse to be asked more often than every ten seconds.
 SHORTEST_INTERVAL_S = 11.0
+# Connections come in groups: ask when the first few are there.
+SETTLE_S = 0.5
 _REMEMBERED_UNABLE = 256
 
 
@@ -151,8 +153,8 @@ class Reachability:
         try:
             await trio.sleep(FIRST_ROUND_S)
             while True:
-                await self.check()
-                earliest = trio.current_time() + SHORTEST_INTERVAL_S
+                asked = await self.check()
+                earliest = trio.current_time() + (SHORTEST_INTERVAL_S if asked else SETTLE_S)
                 with trio.move_on_after(self._interval_s()):
                     await self._woken.wait()
                     await trio.sleep_until(earliest)
@@ -178,8 +180,8 @@ class Reachability:
         expected.arrived.add(token)
         return True
 
-    async def check(self) -> ReachReport:
-        """Ask up to three peers now."""
+    async def check(self) -> int:
+        """Ask up to three peers now; returns how many answered."""
         ports = self._ports()
         verdicts: list[_Verdict] = []
 
@@ -192,7 +194,7 @@ class Reachability:
             for server in self._servers():
                 nursery.start_soon(ask, server)
         self._conclude(verdicts)
-        return self.report
+        return len(verdicts)
 
     def _ports(self) -> tuple[int, ...]:
         return tuple(dict.fromkeys([*self._network.own.ports(), *self._extra_ports]))[:MAX_PORTS]

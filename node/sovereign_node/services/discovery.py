@@ -155,6 +155,15 @@ class Discovery:
         await self._learn(peer_id_from_public_key(device_id), signed.record.addresses, signed.record.name)
         return signed
 
+    async def find_addresses(self, peer_id: str) -> tuple[str, ...]:
+        """Ask the DHT for the addresses that a device published about itself, empty if there are none.
+
+        Args:
+            peer_id: base58 text.
+        """
+        signed = await self.find_record(public_key_from_peer_id(peer_id))
+        return () if signed is None else signed.record.addresses
+
     async def refresh_devices(self, provider_ids: set[bytes]) -> None:
         """Bring device_registry in line with what own devices and providers under contract publish.
 

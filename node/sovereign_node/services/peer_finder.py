@@ -1,6 +1,8 @@
-"""Reach a peer by its id: an open connection, known addresses, then the DHT."""
+"""Reach a peer by its id: an open connection, known addresses, ways through third parties, then the DHT."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 import trio
@@ -16,8 +18,14 @@ from sovereign_node.store import State
 log = structlog.get_logger(__name__)
 
 KNOWN_TIMEOUT_S = 4.0
+# How long known addresses are tried alone before the DHT is asked as well.
+LOOKUP_HEAD_START_S = 0.75
 LOOKUP_TIMEOUT_S = 10.0
+FRESH_TIMEOUT_S = 5.0
 STREAM_TIMEOUT_S = 5.0
+
+# Asked with a peer id; gives multiaddrs at which it may be.
+Lookup = Callable[[str], Awaitable[Sequence[str]]]
 
 
 class PeerFinder:
@@ -28,32 +36,73 @@ class PeerFinder:
         kademlia: the DHT.
         state: remembers addresses over restarts.
         clock: wall time.
+        shared_ways: lists addresses of relays that this node uses, at which any peer may be.
+        find_record: looks for the addresses that a peer published about itself.
     """
 
-    def __init__(self, network: Network, kademlia: Kademlia, state: State, clock: Clock) -> None:
+    def __init__(
+        self,
+        network: Network,
+        kademlia: Kademlia,
+        state: State,
+        clock: Clock,
+        *,
+        shared_ways: Callable[[], Sequence[str]] = tuple,
+        find_record: Lookup | None = None,
+    ) -> None:
         self._network = network
         self._kademlia = kademlia
         self._state = state
         self._clock = clock
+        self._shared_ways = shared_ways
+        self._lookups: list[Lookup] = [kademlia.find_peer, *([find_record] if find_record else [])]
 
     async def connect(self, peer_id: str) -> None:
         """Make sure that the peer is connected.
+
+        What is known is dialled at once; a moment later the DHT is asked, and what it says joins the race. A way
+        that leads nowhere holds up no other.
 
         Raises:
             NodeError: no address led to it.
         """
         if self._network.is_connected(peer_id):
             return
-        known = await trio.to_thread.run_sync(self._state.peers.addresses, peer_id)
-        if await self._dial(peer_id, known, KNOWN_TIMEOUT_S):
-            return
-        found: list[str] = []
-        with trio.move_on_after(LOOKUP_TIMEOUT_S):
-            found = await self._kademlia.find_peer(peer_id)
-        fresh = [address for address in found if address not in known]
-        if fresh and await self._dial(peer_id, fresh, KNOWN_TIMEOUT_S):
-            return
-        raise unreachable(peer_id)
+        known = await self._known(peer_id)
+        known_failed = trio.Event()
+        async with trio.open_nursery() as nursery:
+
+            async def dial_known() -> None:
+                if await self._dial(peer_id, known, KNOWN_TIMEOUT_S):
+                    nursery.cancel_scope.cancel()
+                known_failed.set()
+
+            async def ask_and_dial(lookup: Lookup) -> None:
+                with trio.move_on_after(LOOKUP_HEAD_START_S):
+                    await known_failed.wait()
+                fresh = [address for address in await _ask(lookup, peer_id) if address not in known]
+                if fresh and await self._dial(peer_id, fresh, FRESH_TIMEOUT_S):
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(dial_known)
+            for lookup in self._lookups:
+                nursery.start_soon(ask_and_dial, lookup)
+        if not self._network.is_connected(peer_id):
+            raise unreachable(peer_id)
+        await self._remember(peer_id)
+
+    async def improve(self, peer_id: str) -> bool:
+        """Look for a better path to a connected peer; True if there is one now."""
+        found = await self._known(peer_id)
+        for lookup in self._lookups:
+            found += await _ask(lookup, peer_id)
+        try:
+            await self._network.improve(peer_id, list(dict.fromkeys(found)), timeout_s=KNOWN_TIMEOUT_S)
+        except NetError as error:
+            log.debug("path_not_improved", peer_id=peer_id, reason=str(error))
+            return False
+        await self._remember(peer_id)
+        return True
 
     async def open_stream(self, peer_id: str, protocol_id: str) -> PeerStream:
         """Open a stream for ``protocol_id``, connecting first if need be.
@@ -73,7 +122,11 @@ class PeerFinder:
             lambda: self._state.peers.learn(peer_id, addresses, source=source, at=self._clock(), name=name)
         )
 
-    async def _dial(self, peer_id: str, addresses: list[str], timeout_s: float) -> bool:
+    async def _known(self, peer_id: str) -> list[str]:
+        known = await trio.to_thread.run_sync(self._state.peers.addresses, peer_id)
+        return [*known, *(f"{way}/p2p/{peer_id}" for way in self._shared_ways())]
+
+    async def _dial(self, peer_id: str, addresses: Sequence[str], timeout_s: float) -> bool:
         if not addresses and not self._network.known_addresses(peer_id):
             return False
         try:
@@ -81,9 +134,24 @@ class PeerFinder:
         except DialError as error:
             log.info("dial_failed", peer_id=peer_id, reason=str(error))
             return False
-        connected = [info.address for info in self._network.connections() if info.peer_id == peer_id]
-        await self.learn(peer_id, [f"{address}/p2p/{peer_id}" for address in connected], source="dialled")
         return True
+
+    async def _remember(self, peer_id: str) -> None:
+        dialled = [
+            f"{info.address}/p2p/{peer_id}"
+            for info in self._network.connections()
+            # An inbound connection shows a port that nobody listens on.
+            if info.peer_id == peer_id and not info.inbound
+        ]
+        if dialled:
+            await self.learn(peer_id, dialled, source="dialled")
+
+
+async def _ask(lookup: Lookup, peer_id: str) -> Sequence[str]:
+    found: Sequence[str] = ()
+    with trio.move_on_after(LOOKUP_TIMEOUT_S):
+        found = await lookup(peer_id)
+    return found
 
 
 def unreachable(peer_id: str) -> NodeError:

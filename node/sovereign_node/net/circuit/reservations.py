@@ -12,6 +12,7 @@ from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.net.circuit.addresses import CircuitAddress
 from sovereign_node.net.circuit.errors import CircuitError
 from sovereign_node.net.circuit.transport import CircuitTransport
+from sovereign_node.net.errors import ProtocolNotSupportedError
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -129,7 +130,8 @@ class Reservations:
             reservation = await self._transport.reserve(CircuitAddress(relay_id, ""))
         except CircuitError as error:
             _log.debug("reservation_failed", relay_id=relay_id, reason=error.reason)
-            pause_s = FAILED_PAUSE_S if error.status is None else REFUSED_PAUSE_S
+            is_final = error.status is not None or isinstance(error.__cause__, ProtocolNotSupportedError)
+            pause_s = REFUSED_PAUSE_S if is_final else FAILED_PAUSE_S
             self._not_before[relay_id] = now + pause_s * random.uniform(0.75, 1.25)  # noqa: S311
             return False
         left_s = reservation.expires_at - self._clock()
