@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sovereign_crypto.errors import CryptoError
 from sovereign_node.chunkstore import ChunkStoreError, StoreFullError, StoreInUseError
 from sovereign_node.errors import ExitCode, NodeError
@@ -16,6 +19,27 @@ def translate_error(error: BaseException) -> NodeError | None:
         if isinstance(error, kind):
             return explain(error)
     return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the sentence for a known error of the block, also for one that nurseries have put into groups."""
+    try:
+        yield
+    except Exception as error:
+        for leaf in _leaves(error):
+            explained = leaf if isinstance(leaf, NodeError) else translate_error(leaf)
+            if explained is not None:
+                raise explained from error
+        raise
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
 
 
 def _full(_error: BaseException) -> NodeError:
