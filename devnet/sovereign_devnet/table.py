@@ -10,6 +10,7 @@ from sovereign_devnet.registry import Entry
 from sovereign_node.errors import NodeError
 
 ANSWER_TIMEOUT_S = 2.0
+WIDTH = 180
 
 
 def member_rows(members: Sequence[tuple[Entry, Member]]) -> list[dict[str, Any]]:
@@ -28,7 +29,8 @@ def show_members(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         cells = (row["name"], ", ".join(row["roles"]), row["state"], str(row["pid"] or "-"), row["peer_id"])
         table.add_row(*cells, row["address"] or "-", row["data_dir"])
-    Console().print(table)
+    # Ids and paths are there to be copied: a narrow terminal wraps the lines instead of the cells.
+    Console(width=max(Console().width, WIDTH)).print(table)
 
 
 def _row(entry: Entry, member: Member) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+from devnet_network import network
+
+__all__ = ["network"]
