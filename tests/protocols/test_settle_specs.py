@@ -14,7 +14,9 @@ from sovereign_protocols.settle.signed import Body, parse_signed
 FOLDER = Path(__file__).parents[2] / "protocols"
 SPEC = (FOLDER / "specs" / "settle.md").read_text(encoding="utf-8")
 VECTORS = json.loads((FOLDER / "vectors" / "settle.json").read_text(encoding="utf-8"))
-KINDS: dict[str, type[Body]] = {kind.KIND: kind for kind in Body.__subclasses__()}
+KINDS: dict[str, type[Body]] = {
+    kind.KIND: kind for kind in Body.__subclasses__() if kind.__module__ == bodies.__name__
+}
 HEADINGS = ("Terms", "Messages", "States", "Limits", "Errors", "Security", "Versioning", "Vectors", "Changes")
 
 
