@@ -9,6 +9,7 @@ import trio
 from libp2p import new_host
 from libp2p.network.config import ConnectionConfig
 from libp2p.peer.peerstore import PeerStore
+from multiaddr import Multiaddr
 
 from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.net import stock_yamux
@@ -94,6 +95,11 @@ def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
     return host
 
 
+def _dialable(addresses: Sequence[str]) -> list[Multiaddr]:
+    """Leave out addresses in protocols of ours, which other implementations cannot parse."""
+    return [Multiaddr(address) for address in addresses if "/tcp/" in address]
+
+
 @asynccontextmanager
 async def open_network(
     device_key: DeviceKey,
@@ -121,6 +127,8 @@ async def open_network(
     limits = limits or NetworkLimits()
     host = _new_host(key_pair_of(device_key), limits, stack)
     network = Network(host, limits, transports, clock)
+    # The host has no listeners of its own, so identify would tell peers of no address to dial us at.
+    host._addrs_factory = lambda _own: _dialable(network.addresses())
     listeners = await network.bind(listen)
     body_error: Exception | None = None
     try:
