@@ -49,9 +49,13 @@ class Person:
         return self.log.identity_id
 
     def add_device(
-        self, *, caps: Capability = Capability.READ | Capability.WRITE, not_after: int = NOW + 10_000
+        self,
+        *,
+        key: SigningKey | None = None,
+        caps: Capability = Capability.READ | Capability.WRITE,
+        not_after: int = NOW + 10_000,
     ) -> "Device":
-        key = SigningKey.generate()
+        key = key or SigningKey.generate()
         certificate = issue_certificate(
             self.root.signing_key,
             self.anchor,
