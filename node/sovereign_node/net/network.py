@@ -159,6 +159,10 @@ class Network:
         """Describe every open connection."""
         return [connection.info() for connection in self._every_connection()]
 
+    def preferred(self, peer_id: str) -> ConnectionInfo | None:
+        """Describe the connection that new streams to a peer take, None if there is none."""
+        return self._preferred(peer_id, "").info() if peer_id in self._connections else None
+
     def is_connected(self, peer_id: str) -> bool:
         """Say whether a connection to the peer is open and takes new streams."""
         return any(connection.is_usable for connection in self._connections.get(peer_id, ()))

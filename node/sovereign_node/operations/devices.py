@@ -10,9 +10,11 @@ import trio
 
 from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
 from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.net.circuit.addresses import relay_of
 from sovereign_node.net.errors import NetError
 from sovereign_node.node import Node
 from sovereign_node.services.lookup import only
+from sovereign_node.services.path_words import path_text
 from sovereign_node.services.peer_finder import unreachable
 from sovereign_node.store.devices import Device
 
@@ -62,12 +64,18 @@ def operations(node: Node) -> list[Operation]:
         await _measure_unknown(node)
         known = await trio.to_thread.run_sync(lambda: {row.peer_id: row for row in node.state.devices.all()})
         now = node.clock()
+
+        def name_of(peer_id: str) -> str:
+            return known[peer_id].device_name if peer_id in known else ""
+
         return [
             {
                 "peer_id": info.peer_id,
-                "name": known[info.peer_id].device_name if info.peer_id in known else "",
+                "name": name_of(info.peer_id),
                 "roles": list(known[info.peer_id].roles) if info.peer_id in known else [],
                 "path": info.path,
+                "path_text": path_text(info, name_of),
+                "via": relay_of(info.address),
                 "address": info.address,
                 "rtt_ms": None if info.rtt_s is None else round(info.rtt_s * 1000, 3),
                 "inbound": info.inbound,
@@ -91,8 +99,13 @@ def operations(node: Node) -> list[Operation]:
                 times.append(round(await node.network.ping(peer_id) * 1000, 3))
         except NetError as error:
             raise unreachable(peer_id) from error
-        path = next((info.path for info in node.network.connections() if info.peer_id == peer_id), "")
-        return {"peer_id": peer_id, "rtt_ms": times, "path": path}
+        info = node.network.preferred(peer_id)
+        return {
+            "peer_id": peer_id,
+            "rtt_ms": times,
+            "path": info.path if info else "",
+            "path_text": path_text(info, lambda _peer_id: "") if info else "",
+        }
 
     return [
         Operation("devices", "List the devices of this identity", NoParameters, devices),

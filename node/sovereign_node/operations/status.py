@@ -9,6 +9,7 @@ import trio
 
 from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
 from sovereign_node.node import Node
+from sovereign_node.services.path_words import reach_text
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.version import VERSION
 
@@ -57,14 +58,12 @@ async def status_document(node: Node) -> dict[str, Any]:
 
 
 def reachability(node: Node) -> str:
-    """Say in words how peers reach this node, judged by the connections that it has."""
-    connections = node.network.connections()
-    if not connections:
-        return "no peer connected yet"
-    inbound = sum(info.inbound for info in connections)
-    paths = sorted({info.path for info in connections})
-    how = "others connect to it" if inbound else "it connects to others; nobody has connected to it yet"
-    return f"{how} ({', '.join(paths)})"
+    """Say in words how peers reach this node."""
+    return reach_text(
+        node.connectivity.reachability.report,
+        node.network.connections(),
+        [relay_id[-8:] for relay_id in node.connectivity.circuits.relays()],
+    )
 
 
 def _stored_facts(node: Node) -> dict[str, Any]:

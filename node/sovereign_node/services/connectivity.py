@@ -14,6 +14,7 @@ from sovereign_node.config import Config
 from sovereign_node.net.circuit import CircuitTransport, RelayService, Reservations
 from sovereign_node.net.circuit.punch import HolePuncher
 from sovereign_node.net.nats import NatsTransport
+from sovereign_node.net.nats.client import ClientStatus
 from sovereign_node.net.network import Network
 from sovereign_node.net.paths import CIRCUIT_END, is_immediate
 from sovereign_node.net.reachability import Reach, Reachability, ReachReport, ports_of_addresses
@@ -101,6 +102,10 @@ class Connectivity:
             if self._network.is_connected(relay_id)
         ]
         return relays[:MAX_SHARED_RELAYS] + (self._nats.addresses() if self._nats is not None else [])
+
+    def brokers(self) -> list[ClientStatus]:
+        """Describe the connections to the configured message brokers."""
+        return self._nats.status() if self._nats is not None else []
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from sovereign_node.keys import secret_place
+from sovereign_node.services.finding import Finding
+from sovereign_node.services.path_findings import examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
 
 if TYPE_CHECKING:
@@ -17,27 +18,6 @@ if TYPE_CHECKING:
 LOW_DISK_BYTES = 1_000_000_000
 OLD_BACKUP_S = 3 * 86400
 CERTIFICATE_WARNING_S = 30 * 86400
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What was looked at, how it is, what to do.
-
-    Args:
-        check: one word.
-        level: ok, warning or error.
-        message: one sentence.
-        next_step: what to do; empty if nothing.
-    """
-
-    check: str
-    level: str
-    message: str
-    next_step: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the JSON object of the API."""
-        return vars(self).copy()
 
 
 async def examine(node: Node) -> list[Finding]:
@@ -70,6 +50,11 @@ def _examine_network(node: Node) -> list[Finding]:
                 "use --listen /ip4/0.0.0.0/tcp/PORT if other machines are to reach it",
             )
         )
+    findings += examine_paths(
+        node.connectivity.reachability.report,
+        relays=node.connectivity.circuits.relays(),
+        brokers=node.connectivity.brokers(),
+    )
     contacts = node.kademlia.statistics()["contacts"]
     if contacts:
         findings.append(Finding("dht", "ok", f"the DHT has {contacts} contact(s)"))

@@ -46,7 +46,7 @@ def _row(peer: dict[str, Any]) -> list[Cell]:
     return [
         short_id(peer["peer_id"]),
         peer.get("name") or "-",
-        f"{peer.get('path') or 'direct'} ({direction})",
+        f"{peer.get('path_text') or peer.get('path') or 'direct'} ({direction})",
         "-" if rtt_ms is None else f"{rtt_ms:.1f} ms",
         "-" if connected_s is None else format_duration(connected_s),
         format_size(peer.get("bytes_received") or 0),
@@ -57,7 +57,7 @@ def _row(peer: dict[str, Any]) -> list[Cell]:
 
 def _pinged(answer: dict[str, Any]) -> Iterator[Any]:
     times = answer["rtt_ms"]
-    yield f"{escape(answer['peer_id'])} by {escape(str(answer.get('path') or 'direct'))}"
+    yield f"{escape(answer['peer_id'])} by {escape(str(answer.get('path_text') or answer.get('path') or 'direct'))}"
     yield "  " + ", ".join(f"{rtt_ms:.2f} ms" for rtt_ms in times)
     if len(times) > 1:
         yield f"  fastest {min(times):.2f} ms, mean {sum(times) / len(times):.2f} ms, slowest {max(times):.2f} ms"
