@@ -8,13 +8,14 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import CUSTOMER, NOW, PROVIDER, STRANGER
+from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, World
 
 from sovereign_protocols.errors import ConnectionLostError, RemoteProtocolError
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
 from sovereign_protocols.market.core import ClientStream
 from sovereign_protocols.market.messages import OfferQuery
 from sovereign_protocols.market.refusals import RefusedError
+from sovereign_protocols.market.terms import countersign, sign_terms
 from sovereign_protocols.market.wire import Hello, Refuse, encode_message
 from sovereign_protocols.probe import messages as m
 from sovereign_protocols.probe.bodies import MAX_WINDOWS, ProbeReceipt, UptimeReport
@@ -40,6 +41,7 @@ class MemoryProbeBook:
 
     def __init__(self) -> None:
         self.kept = []
+        self.appointed = []
         self.seen: dict[int, bool] = {}
         self.announced: list[bytes] = [NOTICE.raw]
 
@@ -57,6 +59,9 @@ class MemoryProbeBook:
 
     def observations(self, provider, windows):
         return {number: good for number, good in self.seen.items() if number in windows}
+
+    def appoint(self, agreement):
+        self.appointed.append(agreement)
 
     def notices_of(self, provider, caller):
         return self.announced
@@ -235,6 +240,36 @@ async def test_the_report_of_something_else_is_refused(nursery, change: str) -> 
     async with world.open(desk=Liar()) as client:
         with pytest.raises(RemoteProtocolError):
             await client.windows(PROVIDER.device_key.public, start, 3)
+
+
+def agreement_with(observers=(), **changes):
+    terms = replace(World().terms(), observers=tuple(observers), **changes)
+    return countersign(sign_terms(terms, CUSTOMER.device_key), PROVIDER.device_key)
+
+
+async def test_an_observer_takes_its_task_from_a_party(nursery) -> None:
+    world = ProbeWorld(nursery, STRANGER)
+    agreement = agreement_with([STRANGER.device_key.public])
+    async with world.open() as client:
+        await client.appoint(agreement)
+        with pytest.raises(RefusedError, match="observers"):
+            await client.appoint(agreement_with())
+        world.now = agreement.terms.end_at
+        with pytest.raises(RefusedError, match="state"):
+            await client.appoint(agreement)
+    assert world.book.appointed == [agreement]
+    request = m.Appoint(agreement.customer.raw, agreement.provider.raw)
+    assert world.desk.handle(STRANGER.caller, request) == Refuse("wrong_party", {})
+
+
+async def test_the_answer_about_another_contract_is_refused(nursery) -> None:
+    class Liar:
+        def handle(self, caller, request):
+            return m.Appointed(bytes(32))
+
+    async with ProbeWorld(nursery, STRANGER).open(desk=Liar()) as client:
+        with pytest.raises(RemoteProtocolError):
+            await client.appoint(agreement_with([STRANGER.device_key.public]))
 
 
 def test_counting() -> None:

@@ -34,11 +34,12 @@ from sovereign_node.store.projects import Collaborator, Collaborators, Project, 
 from sovereign_node.store.settlement import Accruals, Meters, SettlementMessages, Vouchers
 from sovereign_node.store.snapshots import SnapshotRow, Snapshots
 from sovereign_node.store.state import State, open_state
-from sovereign_node.store.uptime import MaintenanceNotice, Uptime
+from sovereign_node.store.uptime import Appointment, MaintenanceNotice, Uptime
 
 __all__ = [
     "LIVE_STATES",
     "Accruals",
+    "Appointment",
     "AuditCount",
     "AuditEntry",
     "AuditLog",

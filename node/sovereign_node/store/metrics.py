@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sovereign_node.store.database import Database
 
@@ -59,7 +59,11 @@ class Metrics:
         self._database.execute(
             "INSERT INTO storage_metrics (contract_id, measured_at, stored_bytes, stored_chunks, bytes_in,"
             " bytes_out, gb_seconds, rest_byte_seconds, windows_good, windows_observed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (contract_id, measured_at) DO UPDATE SET"
+            " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8,"
+            # Whoever writes the other counters does not know the windows, which never fall.
+            " max(?9, coalesce((SELECT max(windows_good) FROM storage_metrics WHERE contract_id = ?1), 0)),"
+            " max(?10, coalesce((SELECT max(windows_observed) FROM storage_metrics WHERE contract_id = ?1), 0))"
+            " WHERE true ON CONFLICT (contract_id, measured_at) DO UPDATE SET"
             " stored_bytes = excluded.stored_bytes, stored_chunks = excluded.stored_chunks,"
             " bytes_in = excluded.bytes_in, bytes_out = excluded.bytes_out,"
             " gb_seconds = excluded.gb_seconds, rest_byte_seconds = excluded.rest_byte_seconds,"
@@ -77,6 +81,21 @@ class Metrics:
                 metric.windows_observed,
             ),
         )
+
+    def note_windows(self, contract_id: bytes, *, good: int, observed: int, at: int) -> None:
+        """Write the windows of a contract since its start, beside its other counters as they were last.
+
+        Args:
+            contract_id: 32 bytes.
+            good: ten-minute windows with an answer.
+            observed: ten-minute windows in which somebody asked.
+            at: Unix seconds UTC.
+        """
+        with self._database.transaction():
+            last = self.newest(contract_id) or Metric(contract_id, at, 0, 0)
+            if (good, observed) != (last.windows_good, last.windows_observed):
+                measured_at = max(at, last.measured_at)
+                self.record(replace(last, measured_at=measured_at, windows_good=good, windows_observed=observed))
 
     def newest(self, contract_id: bytes) -> Metric | None:
         """Read the last measurement of a contract."""

@@ -19,6 +19,20 @@ BEGIN
     SELECT RAISE(ABORT, 'what accrued never falls');
 END;
 
+CREATE TABLE appointments (
+    contract_id TEXT PRIMARY KEY CHECK (length(contract_id) = 64),
+    revision INTEGER NOT NULL,
+    customer_identity TEXT NOT NULL,
+    provider_identity TEXT NOT NULL,
+    provider_device TEXT NOT NULL,
+    ends_at INTEGER NOT NULL,
+    customer_raw BLOB NOT NULL,
+    provider_raw BLOB NOT NULL,
+    received_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX appointments_provider ON appointments (provider_device, ends_at);
+
 CREATE TABLE audit_log (
     seq INTEGER PRIMARY KEY CHECK (seq >= 1),
     prev_hash TEXT NOT NULL CHECK (length(prev_hash) = 64),

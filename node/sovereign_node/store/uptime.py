@@ -28,6 +28,27 @@ class MaintenanceNotice:
     raw: bytes
 
 
+@dataclass(frozen=True)
+class Appointment:
+    """A contract of others that names this device as an observer.
+
+    Args:
+        contract_id, customer_identity, provider_identity, provider_device: 32 bytes each.
+        revision: of the terms below.
+        ends_at: of the contract, Unix seconds UTC.
+        customer_raw, provider_raw: the terms as each party signed them.
+    """
+
+    contract_id: bytes
+    revision: int
+    customer_identity: bytes
+    provider_identity: bytes
+    provider_device: bytes
+    ends_at: int
+    customer_raw: bytes
+    provider_raw: bytes
+
+
 class Uptime:
     """Reads and writes what was observed; a window that was good once stays good."""
 
@@ -134,6 +155,46 @@ class Uptime:
                 row["from_at"],
                 row["until_at"],
                 row["raw"],
+            )
+            for row in rows
+        ]
+
+    def appoint(self, appointment: Appointment, *, at: int) -> None:
+        """Keep a contract that this device observes; an older revision replaces nothing."""
+        self._database.execute(
+            "INSERT INTO appointments (contract_id, revision, customer_identity, provider_identity,"
+            " provider_device, ends_at, customer_raw, provider_raw, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (contract_id) DO UPDATE SET revision = excluded.revision, ends_at = excluded.ends_at,"
+            " customer_raw = excluded.customer_raw, provider_raw = excluded.provider_raw"
+            " WHERE excluded.revision > appointments.revision",
+            (
+                appointment.contract_id.hex(),
+                appointment.revision,
+                appointment.customer_identity.hex(),
+                appointment.provider_identity.hex(),
+                appointment.provider_device.hex(),
+                appointment.ends_at,
+                appointment.customer_raw,
+                appointment.provider_raw,
+                at,
+            ),
+        )
+
+    def appointments(self, *, after_at: int) -> list[Appointment]:
+        """Read the contracts that end after a time, Unix seconds UTC."""
+        rows = self._database.query(
+            "SELECT * FROM appointments WHERE ends_at > ? ORDER BY contract_id", (after_at,)
+        )
+        return [
+            Appointment(
+                bytes.fromhex(row["contract_id"]),
+                row["revision"],
+                bytes.fromhex(row["customer_identity"]),
+                bytes.fromhex(row["provider_identity"]),
+                bytes.fromhex(row["provider_device"]),
+                row["ends_at"],
+                row["customer_raw"],
+                row["provider_raw"],
             )
             for row in rows
         ]

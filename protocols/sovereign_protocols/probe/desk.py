@@ -12,6 +12,7 @@ from sovereign_protocols.errors import RemoteProtocolError
 from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.terms import Agreement, agree, parse_terms
 from sovereign_protocols.market.wire import Message, Refuse
 from sovereign_protocols.probe import messages as m
 from sovereign_protocols.probe.bodies import ProbeReceipt, UptimeReport
@@ -43,6 +44,14 @@ class ProbeBook(Protocol):
 
     def observations(self, provider: bytes, windows: range) -> Mapping[int, bool]:
         """Read what this node itself observed of a provider."""
+        ...
+
+    def appoint(self, agreement: Agreement) -> None:
+        """Keep a contract that this node observes from now on.
+
+        Raises:
+            RefusedError: reason too_many.
+        """
         ...
 
     def notices_of(self, provider: bytes, caller: Caller) -> Sequence[bytes]:
@@ -85,6 +94,8 @@ class ProbeDesk:
                     return self._record(caller, raw)
                 case m.WindowsQuery():
                     return self._windows(caller, request)
+                case m.Appoint():
+                    return self._appoint(caller, request)
                 case _:
                     raise RefusedError(Reason.MALFORMED)
         except RefusedError as refusal:
@@ -136,3 +147,17 @@ class ProbeDesk:
         signed = sign_body(report, self._key, self._network_id)
         notices = tuple(self._book.notices_of(query.provider, caller))
         return m.WindowsAnswer(signed.raw, notices[-m.MAX_NOTICES :])
+
+    def _appoint(self, caller: Caller, request: m.Appoint) -> m.Appointed:
+        agreement = agree(
+            parse_terms(request.customer, self._network_id), parse_terms(request.provider, self._network_id)
+        )
+        terms = agreement.terms
+        if caller.identity not in (terms.customer_identity, terms.provider_identity):
+            raise RefusedError(Reason.WRONG_PARTY)
+        if self._key.public not in terms.observers:
+            raise RefusedError(Reason.OBSERVERS)
+        if terms.end_at <= self._clock():
+            raise RefusedError(Reason.STATE)
+        self._book.appoint(agreement)
+        return m.Appointed(agreement.contract_id)

@@ -10,6 +10,7 @@ from typing import Final
 from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.offer import MAX_TIME
+from sovereign_protocols.market.terms import MAX_TERMS_BYTES
 from sovereign_protocols.market.wire import Hello, Message, Refuse, fields_schema, make_decoder
 from sovereign_protocols.probe.bodies import MAX_WINDOWS, is_nonce
 from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
@@ -81,6 +82,25 @@ class WindowsAnswer(Message):
     notices: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True)
+class Appoint(Message):
+    """Ask a peer to observe: the terms that name it, as both parties signed them."""
+
+    TYPE = 70
+    SCHEMA = fields_schema(customer=bounded_bytes(MAX_TERMS_BYTES), provider=bounded_bytes(MAX_TERMS_BYTES))
+    customer: bytes
+    provider: bytes
+
+
+@dataclass(frozen=True)
+class Appointed(Message):
+    """The observer probes the provider of this contract from now on."""
+
+    TYPE = 71
+    SCHEMA = fields_schema(contract=_ID)
+    contract: bytes
+
+
 KINDS: Final[tuple[type[Message], ...]] = (
     Hello,
     Refuse,
@@ -90,6 +110,8 @@ KINDS: Final[tuple[type[Message], ...]] = (
     ProbeKept,
     WindowsQuery,
     WindowsAnswer,
+    Appoint,
+    Appointed,
 )
 decode_message: Final = make_decoder(KINDS)
 
@@ -97,4 +119,5 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     Probe: ProbeAnswer,
     ProbeRecord: ProbeKept,
     WindowsQuery: WindowsAnswer,
+    Appoint: Appointed,
 }

@@ -16,6 +16,7 @@ from sovereign_protocols.market.acts import SignedAct, parse_act
 from sovereign_protocols.market.core import ClientStream, ServerStream
 from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.shell import Desk, PeerCheck, ask, certificate_check, greet, serve_requests
+from sovereign_protocols.market.terms import Agreement
 from sovereign_protocols.probe import messages as m
 from sovereign_protocols.probe.bodies import ANSWER_WITHIN_S, ProbeReceipt, UptimeReport
 from sovereign_protocols.settle.signed import Signed, countersign, parse_signed
@@ -99,6 +100,17 @@ class ProbeClient:
         if body.first != first or body.count > count:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "a report of other windows")
         return report, list(self._notices(answer.notices, provider))
+
+    async def appoint(self, agreement: Agreement) -> None:
+        """Ask an observer that a contract names to begin; asking again has no further effect.
+
+        Raises:
+            RefusedError: the contract does not name it, is over, or it observes too many already.
+        """
+        request = m.Appoint(agreement.customer.raw, agreement.provider.raw)
+        answer = await ask(self._stream, self._core, request, m.Appointed)
+        if answer.contract != agreement.contract_id:
+            raise RemoteProtocolError(ErrorCode.UNEXPECTED, "the observer took another contract")
 
     def _notices(self, raws: tuple[bytes, ...], provider: bytes) -> tuple[SignedAct, ...]:
         notices = tuple(parse_act(raw, self._network_id) for raw in raws)

@@ -8,7 +8,8 @@ from sovereign_node.store import State, open_state
 from sovereign_node.store.audits import AuditRecord
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.errors import StateConflictError
-from sovereign_node.store.uptime import MaintenanceNotice
+from sovereign_node.store.metrics import Metric
+from sovereign_node.store.uptime import Appointment, MaintenanceNotice
 
 
 def ident(number: int) -> bytes:
@@ -89,3 +90,26 @@ def test_samples_count_from_the_last_failure(state: State) -> None:
         state._database.execute("UPDATE audits SET outcome = 'passed'")
     assert state.audits.thin(611) == 4
     assert [item.outcome for item in state.audits.records(ident(1))] == ["no_answer", "failed"]
+
+
+def test_windows_stay_beside_the_other_counters(state: State) -> None:
+    state.metrics.note_windows(ident(1), good=5, observed=6, at=600)
+    state.metrics.record(Metric(ident(1), 700, 5000, 2, bytes_in=7, byte_seconds=9))
+    newest = state.metrics.newest(ident(1))
+    assert (newest.stored_bytes, newest.windows_good, newest.windows_observed) == (5000, 5, 6)
+    state.metrics.note_windows(ident(1), good=6, observed=7, at=650)
+    newest = state.metrics.newest(ident(1))
+    assert (newest.measured_at, newest.bytes_in, newest.byte_seconds, newest.windows_good) == (700, 7, 9, 6)
+    state.metrics.note_windows(ident(1), good=6, observed=7, at=800)
+    assert state.metrics.newest(ident(1)).measured_at == 700
+
+
+def test_an_appointment_is_replaced_by_a_newer_revision_only(state: State) -> None:
+    first = Appointment(ident(1), 1, *map(ident, (4, 2, 3)), 200, b"c", b"p")
+    state.uptime.appoint(first, at=100)
+    state.uptime.appoint(dataclasses.replace(first, revision=0, ends_at=999), at=101)
+    assert state.uptime.appointments(after_at=199) == [first]
+    assert state.uptime.appointments(after_at=200) == []
+    newer = dataclasses.replace(first, revision=2, ends_at=300)
+    state.uptime.appoint(newer, at=102)
+    assert state.uptime.appointments(after_at=0) == [newer]
