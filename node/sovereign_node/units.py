@@ -72,7 +72,9 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration by its two largest units, ``3 h 05 min``, or ``0.4 s``."""
+    """Return a duration by its two largest units, ``3 h 05 min``, or ``0.4 s``, or ``12 ms``."""
+    if 0.0005 <= seconds < 0.05:
+        return f"{round(seconds * 1000)} ms"
     if 0.05 <= seconds < 9.95 and seconds != int(seconds):
         return f"{seconds:.1f} s"
     whole = max(0, round(seconds))

@@ -98,7 +98,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     [
         (-1, "0 s"),
         (0, "0 s"),
-        (0.04, "0 s"),
+        (0.04, "40 ms"),
         (0.44, "0.4 s"),
         (3, "3 s"),
         (9.96, "10 s"),

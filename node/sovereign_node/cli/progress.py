@@ -168,9 +168,10 @@ class PlainDisplay:
         phase = self._state.phase
         if phase == self._last_phase and now - self._last_line_at < PLAIN_INTERVAL_S:
             return
-        self._last_phase, self._last_line_at = phase, now
         details = ", ".join(text for text in (self._state.amounts(), self._state.savings()) if text)
-        write_message(f"{phase}: {details}" if details else phase)
+        if details:
+            self._last_phase, self._last_line_at = phase, now
+            write_message(f"{phase}: {details}")
 
     def message(self, text: str) -> None:
         """Write a line."""

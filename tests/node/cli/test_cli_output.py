@@ -129,7 +129,6 @@ def test_plain_progress_is_a_line_now_and_then(capsys: pytest.CaptureFixture[str
     display.message("provider is full")
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(",")[0] for line in lines] == [
-        "scanning",
         "sending: 1 B",
         "sending: 6 B",
         "sending: 11 B",
