@@ -37,3 +37,9 @@ def test_a_device_joins_and_is_revoked(network: TwoProviders, tmp_path: Path) ->
     revoked = {item["name"]: item["revoked_at"] for item in laptop.call("devices")}
     assert revoked["laptop"] is None
     assert revoked["spare"] is not None
+
+    # Providers learn of it with the next conversation, and from then on the device is a stranger to them.
+    laptop.run("backup", "shared")
+    refused = spare.attempt("restore", "shared", "--to", str(tmp_path / "out"))
+    assert refused.exit_code == ExitCode.UNREACHABLE
+    assert not (tmp_path / "out" / "noise").exists()

@@ -171,6 +171,13 @@ def _reading(node: Node) -> list[Operation]:
                     existing=EXISTING[parameters.overwrite],
                     on_progress=on_progress,
                 )
+            if opened.is_local_only and opened.targets.missing and done.errors and not done.files:
+                raise NodeError(
+                    "no_provider_reached",
+                    f"no provider that holds the data could be reached: {', '.join(opened.targets.missing)}",
+                    "try again when one of them is on line",
+                    ExitCode.UNREACHABLE,
+                )
         return _restore_row(project, done, target)
 
     return [
