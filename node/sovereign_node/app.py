@@ -39,6 +39,7 @@ from sovereign_node.services.housekeeping import Housekeeping
 from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.ports import remember_ports, remembered_listen
 from sovereign_node.services.presence import Presence, WantedPeers
 from sovereign_node.services.project_targets import ProjectTargets
 from sovereign_node.services.projects import Projects
@@ -132,10 +133,11 @@ async def open_node(
         try:
             relay = make_relay(config, keys)
             limits = NetworkLimits(connections=config.net.max_connections)
+            listen = await trio.to_thread.run_sync(remembered_listen, config.net.listen, state)
             async with (
                 open_network(
                     keys.signing,
-                    listen=config.net.listen,
+                    listen=listen,
                     stack=cast(Stack, config.net.stack),
                     limits=limits,
                     transports=[relay] if relay is not None else [],
@@ -145,6 +147,7 @@ async def open_node(
                     data_dir, config, clock, keys, state, identity, chunk_store, network, relay, stop
                 ) as node,
             ):
+                await trio.to_thread.run_sync(remember_ports, config.net.listen, network.addresses(), state)
                 yield node
         finally:
             await _close(chunk_store.close)

@@ -76,10 +76,13 @@ class Housekeeping:
             task_status.started()
 
     async def _keep_table(self) -> None:
-        while True:
-            await trio.sleep(TABLE_INTERVAL_S)
-            table = json.dumps(self._kademlia.snapshot())
-            await trio.to_thread.run_sync(self._state.meta.set, TABLE_KEY, table)
+        try:
+            while True:
+                await trio.sleep(TABLE_INTERVAL_S)
+                table = json.dumps(self._kademlia.snapshot())
+                await trio.to_thread.run_sync(self._state.meta.set, TABLE_KEY, table)
+        finally:
+            self._state.meta.set(TABLE_KEY, json.dumps(self._kademlia.snapshot()))
 
     async def _keep_contracts(self) -> None:
         while True:
