@@ -9,7 +9,6 @@ understand; and its per-address limits do not see IPv6. Our listener does withou
 import errno
 import ipaddress
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -69,6 +68,9 @@ def bound_address(listener: trio.SocketListener) -> str:
 class Admission:
     """Count the handshakes under way, so that strangers cannot take every slot.
 
+    Whoever comes when all slots are taken gets the one of the handshake that is under way for longest: a good one
+    takes a fraction of a second, so strangers that stall lose theirs, and do not keep others out by waiting.
+
     Args:
         max_per_network: unauthenticated connections per IPv4 /24 or IPv6 /56 at a time.
         max_total: unauthenticated connections at a time.
@@ -77,21 +79,35 @@ class Admission:
     def __init__(self, *, max_per_network: int, max_total: int) -> None:
         self._max_per_network = max_per_network
         self._max_total = max_total
-        self._open: Counter[str] = Counter()
+        # The oldest first, in each network and among networks.
+        self._open: dict[str, list[trio.CancelScope]] = {}
 
     @contextmanager
-    def slot(self, host: str | None) -> Iterator[bool]:
-        """Hold a slot for the time of a handshake; gives False when there is none for this host."""
+    def slot(self, host: str | None) -> Iterator[None]:
+        """Hold a slot for the time of a handshake; the block is cancelled when a newcomer takes it."""
         network = _network_of(host)
-        if self._open[network] >= self._max_per_network or self._open.total() >= self._max_total:
-            yield False
-            return
-        self._open[network] += 1
-        try:
-            yield True
-        finally:
-            self._open[network] -= 1
-            if not self._open[network]:
+        if len(self._open.get(network, ())) >= self._max_per_network:
+            self._evict(network)
+        elif sum(map(len, self._open.values())) >= self._max_total:
+            # Of the most crowded network, so that a lone visitor is not pushed out by a crowd.
+            self._evict(max(self._open, key=lambda name: len(self._open[name])))
+        with trio.CancelScope() as scope:
+            self._open.setdefault(network, []).append(scope)
+            try:
+                yield
+            finally:
+                self._release(network, scope)
+
+    def _evict(self, network: str) -> None:
+        oldest = self._open[network][0]
+        oldest.cancel()
+        self._release(network, oldest)
+
+    def _release(self, network: str, scope: trio.CancelScope) -> None:
+        group = self._open.get(network, [])
+        if scope in group:
+            group.remove(scope)
+            if not group:
                 del self._open[network]
 
 
@@ -133,10 +149,7 @@ class Door:
 
     async def accept(self, pipe: Pipe) -> None:
         """Upgrade one pipe, or close it; never raises, except for cancellation."""
-        with self._admission.slot(pipe.remote[0] if pipe.remote else None) as admitted:
-            if not admitted:
-                await pipe.close()
-                return
+        with self._admission.slot(pipe.remote[0] if pipe.remote else None):
             try:
                 with trio.fail_after(self._handshake_timeout_s):
                     await self._upgrade(pipe)

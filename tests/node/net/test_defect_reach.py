@@ -83,18 +83,34 @@ async def test_strangers_of_one_network_share_eight_places(make_network):
     async with make_network() as ours, make_network() as friend:
         port = int(ours.addresses()[0].split("/")[4])
         waiting = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(8)]
+        ninth = await trio.open_tcp_stream("127.0.0.1", port)
+        # It takes the place of the one that has been silent for longest.
         with trio.fail_after(2):
-            ninth = await trio.open_tcp_stream("127.0.0.1", port)
-            assert await ninth.receive_some(1) == b""
-        await waiting[0].aclose()
+            assert await waiting[0].receive_some(1) == b""
+        # And whoever has something to say gets in while all places are taken.
+        await friend.connect(ours.peer_id, ours.addresses(), timeout_s=1)
         with trio.fail_after(2):
-            while True:
-                try:
-                    await friend.connect(ours.peer_id, ours.addresses(), timeout_s=1)
-                    break
-                except DialError:
-                    await trio.sleep(0.01)
+            assert await waiting[1].receive_some(1) == b""
+        with trio.move_on_after(0.1) as scope:
+            await ninth.receive_some(1)
+        assert scope.cancelled_caught
         for stream in (*waiting, ninth):
+            await stream.aclose()
+
+
+async def test_a_crowd_does_not_keep_a_lone_visitor_out(make_network):
+    limits = NetworkLimits(handshakes=16)
+    async with make_network(limits=limits) as ours, make_network() as friend:
+        port = int(ours.addresses()[0].split("/")[4])
+        # Every address of 127.0.0.0/8 is this machine.
+        crowd = [
+            await trio.open_tcp_stream("127.0.0.1", port, local_address=f"127.0.{number % 4 + 1}.1")
+            for number in range(16)
+        ]
+        await friend.connect(ours.peer_id, ours.addresses(), timeout_s=1)
+        with trio.fail_after(2):
+            assert await crowd[0].receive_some(1) == b""
+        for stream in crowd:
             await stream.aclose()
 
 
