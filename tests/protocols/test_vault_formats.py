@@ -119,20 +119,27 @@ def test_containers_come_back_and_have_padded_sizes(raws: list[bytes]) -> None:
 PLAIN = encode_container([blob(b"one" * 100), blob(b"two"), blob(b"tree", BlobType.TREE)])
 
 
+def contents(plain: bytes) -> list[tuple[BlobType, bytes]]:
+    parsed = Container(plain)
+    found = []
+    at = 0
+    for record in parsed.records:
+        raw = BlobDecoder(DEDUP).decode(record, parsed.stored(at, record.stored_bytes), record.type)
+        found.append((record.type, bytes(raw)))
+        at += record.stored_bytes
+    return found
+
+
 @given(st.integers(0, len(PLAIN) * 8 - 1))
-def test_a_flipped_bit_in_a_container_is_found(bit: int) -> None:
+def test_a_flipped_bit_in_a_container_is_found_or_changes_no_content(bit: int) -> None:
     changed = bytearray(PLAIN)
     changed[bit // 8] ^= 1 << bit % 8
     try:
-        parsed = Container(bytes(changed))
-        at = 0
-        for record in parsed.records:
-            BlobDecoder(DEDUP).decode(record, parsed.stored(at, record.stored_bytes), record.type)
-            at += record.stored_bytes
+        found = contents(bytes(changed))
     except ContentError:
         return
-    # The only bits without a check inside a container are those that give another known type.
-    assert [item.type for item in parsed.records] != [item.type for item in Container(PLAIN).records]
+    # Without a check are bits that give another known type, and bits of a zstd frame that mean nothing.
+    assert [raw for _, raw in found] == [raw for _, raw in contents(PLAIN)]
 
 
 @pytest.mark.parametrize("size", [0, 15, 4095, 4097, 5 * 1024 * 1024])

@@ -21,7 +21,7 @@ from sovereign_node.vault.heads import FileSeenHeads
 from sovereign_node.vault.target import DirectoryTarget, MemoryTarget
 
 CHILD = """
-import json, resource, sys
+import json, re, sys
 from pathlib import Path
 import trio
 from sovereign_crypto.project import ProjectKeys
@@ -42,7 +42,8 @@ async def main():
         report = await vault.backup([Source(Path(sys.argv[2]))])
         if len(sys.argv) > 3:
             await vault.restore(Path(sys.argv[3]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Not ru_maxrss: that begins with what the parent held when it forked.
+    peak = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
     print(json.dumps({"peak_kib": peak, "bytes_new": report.bytes_new, "bytes_read": report.bytes_read}))
 
 trio.run(main)
@@ -87,12 +88,12 @@ async def test_killed_backups_leave_a_project_that_verifies(tmp_path: Path) -> N
             while child.poll() is None and len(list((base / "disk" / "chunks").glob("*/*"))) < chunks:
                 pass
             child.send_signal(signal.SIGKILL)
-    stored = sum(path.stat().st_size for path in (base / "disk" / "chunks").glob("*/????*"))
     with run_child(base, root) as child:
         assert child.stdout is not None
         answer = json.loads(child.stdout.read().splitlines()[-1])
-    # What four killed runs had stored was not sent a fifth time, but for what the last moments had not noted.
-    assert answer["bytes_new"] < 12 * 9_000_000 - stored // 3
+    # What the killed runs had noted was not sent a fifth time. How much that is depends on when they were killed,
+    # but the first commit, 4 MiB, lies before the last of them.
+    assert answer["bytes_new"] <= 12 * 9_000_000 - (4 << 20)
     keys = ProjectKeys(b"p" * 32, (b"e" * 32,), b"d" * 32)
     with Vault(
         keys,
