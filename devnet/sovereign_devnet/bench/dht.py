@@ -169,8 +169,7 @@ async def _wait_quiet(nodes: list[_Node]) -> None:
     calls, last = -1, -2
     while calls != last:
         last = calls
-        with trio.move_on_after(_QUIET_S):
-            await trio.sleep_forever()
+        await trio.sleep(_QUIET_S)
         calls = sum(node.kademlia.statistics()["calls"] for node in nodes)
 
 

@@ -66,8 +66,9 @@ async def watch(
     misses = 0
     received = -1
     while misses < _MISSES_ALLOWED:
-        with trio.move_on_after(interval_s):
+        with trio.move_on_after(interval_s) as silence:
             await connection.closed.wait()
+        if not silence.cancelled_caught:
             return
         connection.sweep(_LINGER_S)
         if is_redundant() and connection.is_idle:

@@ -314,4 +314,5 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
 
     def get_remote_address(self) -> tuple[str, int] | None:
         """IP and port of the other end."""
-        return self.secured_conn.pipe.get_remote_address()
+        address: tuple[str, int] | None = self.secured_conn.pipe.get_remote_address()
+        return address
