@@ -78,6 +78,7 @@ class Discovery:
         self._state = state
         self._clock = clock
         self._make_offer = make_offer
+        self._record_seq = 0
         self.joined = trio.Event()
 
     def addresses(self) -> list[str]:
@@ -209,13 +210,15 @@ class Discovery:
 
     def _make_record(self) -> bytes:
         now = self._clock()
+        # Grows over restarts without a write to disk, which this, called by the event loop, could not wait for.
+        self._record_seq = max(self._record_seq + 1, now)
         record = PeerRecord(
             device=self._keys.public,
             certificate=self._identity.certificate.raw,
             addresses=tuple(self.addresses()),
             roles=self._config.roles,
             name=self._config.name,
-            seq=self._state.meta.next_number("peer_record_seq"),
+            seq=self._record_seq,
             issued_at=now,
             expires_at=now + MAX_VALIDITY_S,
         )
