@@ -47,12 +47,14 @@ from sovereign_node.services.provide import ChunkService
 from sovereign_node.services.record_places import OwnPlace, record_places
 from sovereign_node.services.recovery import Recovery
 from sovereign_node.services.sessions import ChunkSessions
+from sovereign_node.services.uptime import Uptime
 from sovereign_node.store import State, open_state
 from sovereign_node.translate import translate_error, translated
 from sovereign_node.version import VERSION
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
 from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_ID
+from sovereign_protocols.probe.messages import PROTOCOL_ID as PROBE_PROTOCOL_ID
 from sovereign_protocols.relay.credentials import CredentialsError
 from sovereign_protocols.relay.endpoint import EndpointError
 
@@ -228,6 +230,14 @@ async def _run_services(
         on_surroundings=presence.dial_soon,
         clock=clock,
     )
+    uptime = Uptime(
+        identity,
+        keys,
+        state,
+        finder,
+        clock,
+        is_online=lambda peer_id: any(info.peer_id != peer_id for info in network.connections()),
+    )
     node = Node(
         config=config,
         data_dir=data_dir,
@@ -245,6 +255,7 @@ async def _run_services(
         projects=projects,
         connectivity=connectivity,
         recovery=recovery,
+        uptime=uptime,
         started_at=clock(),
         stop=stop,
     )
@@ -256,6 +267,7 @@ async def _run_services(
         network_id=identity.network_id,
     )
     async with trio.open_nursery() as nursery:
+        network.set_handler(PROBE_PROTOCOL_ID, uptime.handle)
         if config.is_always_on:
             network.set_handler(CHUNK_PROTOCOL_ID, chunk_service.handle)
             network.set_handler(MARKET_PROTOCOL_ID, contracts.handle)
@@ -264,7 +276,7 @@ async def _run_services(
         if config.net.mdns and not is_only_on_loopback(config.net.listen):
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
-        for service in (connectivity, presence, discovery, recovery, housekeeping, projects):
+        for service in (connectivity, presence, discovery, recovery, housekeeping, projects, uptime):
             await nursery.start(service.run)
         try:
             yield node

@@ -20,6 +20,7 @@ from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.presence import Presence
 from sovereign_node.services.projects import Projects
 from sovereign_node.services.recovery import Recovery
+from sovereign_node.services.uptime import Uptime
 from sovereign_node.store import State
 
 
@@ -44,6 +45,7 @@ class Node:
         projects: protect, back up, restore.
         connectivity: reachability and relays.
         recovery: the identity record.
+        uptime: observes providers and answers observers.
         started_at: Unix seconds UTC.
         stop: ends the node.
     """
@@ -64,5 +66,6 @@ class Node:
     projects: Projects
     connectivity: Connectivity
     recovery: Recovery
+    uptime: Uptime
     started_at: int
     stop: Callable[[], None]

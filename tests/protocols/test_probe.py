@@ -311,3 +311,52 @@ def test_maintenance_excludes_at_most_half_an_hour_a_month(notices: list[Mainten
         # A pause over the end of a month counts where it began.
         assert sum(month * 4320 + 4 <= number < (month + 1) * 4320 for number in found) <= 4
     assert found == excluded_windows(list(reversed(notices)), contract_start_at=0)
+
+
+async def test_a_hundred_providers_cost_less_than_20_kilobits_a_second(nursery) -> None:
+    world = ProbeWorld(nursery)
+    moved = 0
+
+    class Counted(trio.abc.Stream):
+        def __init__(self, inner) -> None:
+            self.inner = inner
+
+        async def send_all(self, data) -> None:
+            nonlocal moved
+            moved += len(data)
+            await self.inner.send_all(data)
+
+        async def wait_send_all_might_not_block(self) -> None:
+            await self.inner.wait_send_all_might_not_block()
+
+        async def receive_some(self, max_bytes=None):
+            nonlocal moved
+            data = await self.inner.receive_some(max_bytes)
+            moved += len(data)
+            return data
+
+        async def aclose(self) -> None:
+            await self.inner.aclose()
+
+    near, far = trio.testing.memory_stream_pair()
+    stream = Counted(near)
+
+    async def serve() -> None:
+        await serve_probe(
+            far,
+            world.desk,
+            certificate=PROVIDER.certificate,
+            caller_device=CUSTOMER.device_key.public,
+            clock=lambda: NOW,
+        )
+
+    nursery.start_soon(serve)
+    async with open_probe(
+        stream,
+        certificate=CUSTOMER.certificate,
+        peer_device=PROVIDER.device_key.public,
+        clock=lambda: NOW,
+    ) as client:
+        await client.probe(bytes(32), CUSTOMER.device_key, NOW)
+    # A stream of its own with both certificates for every probe; 2 kB are left for the layers below.
+    assert 100 * (moved + 2000) * 8 / WINDOW_S < 20_000

@@ -13,6 +13,7 @@ import trio
 from sovereign_crypto.recovery import RecoveryKit
 from sovereign_node.api.operations import parse_parameters
 from sovereign_node.app import open_node
+from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.config import load_config, with_overrides
 from sovereign_node.datadir import DataDir
 from sovereign_node.node import Node
@@ -47,8 +48,9 @@ class Device:
 class World:
     """Makes devices below one folder, each running in a task of its own; all of them stop at the end."""
 
-    def __init__(self, root: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, root: Path, nursery: trio.Nursery, clock: Clock = wall_clock) -> None:
         self.root = root
+        self._clock = clock
         self._nursery = nursery
         self.kits: dict[str, RecoveryKit] = {}
         self.kit_texts: dict[str, str] = {}
@@ -68,7 +70,7 @@ class World:
         config = with_overrides(load_config(data_dir.config), bootstrap=bootstrap)
         stopping, stopped = self._running[name] = trio.Event(), trio.Event()
         try:
-            async with open_node(data_dir, config, stop=stopping.set) as node:
+            async with open_node(data_dir, config, stop=stopping.set, clock=self._clock) as node:
                 task_status.started(Device(node))
                 await stopping.wait()
         finally:
@@ -89,11 +91,11 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(root: Path) -> AsyncIterator[World]:
+async def open_world(root: Path, clock: Clock = wall_clock) -> AsyncIterator[World]:
     """Serve the block with an empty world."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        world = World(root, nursery)
+        world = World(root, nursery, clock)
         try:
             yield world
         except Exception as error:  # noqa: BLE001 - raised below, outside of the nursery
