@@ -58,7 +58,7 @@ def arguments_of(pid: int) -> list[str]:
             raw = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             return []
-        return [os.fsdecode(word) for word in raw.split(b"\0")]
+        return [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
     found = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return found.stdout.split()
 
