@@ -10,6 +10,7 @@ import pytest
 import trio
 from node_world import Device, World, open_world
 
+from sovereign_node.clock import wall_clock
 from sovereign_node.errors import ExitCode, NodeError
 
 pytestmark = pytest.mark.slow
@@ -246,3 +247,13 @@ async def test_every_listing_answers(tmp_path: Path) -> None:
         await laptop.ask("unprotect", project="source")
         with pytest.raises(NodeError, match="no project"):
             await laptop.ask("backup", project="source")
+
+
+async def test_wrong_clock_is_named(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        world.make("disk", "provider")
+        world.make("laptop", "mobile")
+        provider = await world.start("disk", clock=lambda: wall_clock() + 1000)
+        laptop = await world.start("laptop", provider.address)
+        with pytest.raises(NodeError, match=r"clocks of this device and of the provider differ by (999|100\d) s"):
+            await contract_with(laptop, provider)

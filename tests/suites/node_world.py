@@ -61,16 +61,16 @@ class World:
         made = create_identity(self.root / name, options, PASSPHRASE)
         self.kits[name], self.kit_texts[name] = made.kit, made.kit_text
 
-    async def start(self, name: str, *bootstrap: str) -> Device:
-        device: Device = await self._nursery.start(self._run, name, bootstrap)
+    async def start(self, name: str, *bootstrap: str, clock: Clock | None = None) -> Device:
+        device: Device = await self._nursery.start(self._run, name, bootstrap, clock or self._clock)
         return device
 
-    async def _run(self, name: str, bootstrap: tuple[str, ...], task_status: Any) -> None:
+    async def _run(self, name: str, bootstrap: tuple[str, ...], clock: Clock, task_status: Any) -> None:
         data_dir = DataDir(self.root / name)
         config = with_overrides(load_config(data_dir.config), bootstrap=bootstrap)
         stopping, stopped = self._running[name] = trio.Event(), trio.Event()
         try:
-            async with open_node(data_dir, config, stop=stopping.set, clock=self._clock) as node:
+            async with open_node(data_dir, config, stop=stopping.set, clock=clock) as node:
                 task_status.started(Device(node))
                 await stopping.wait()
         finally:
