@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sovereign_node.net.network import Network
 
 REQUEST_TIMEOUT_S = 10.0
-KNOCK_TIMEOUT_S = 5.0
+KNOCK_TIMEOUT_S = 3.0
 # A request makes us open at most 4 connections to the address that it came from, once per peer and interval.
 PEER_INTERVAL_S = 10.0
 REQUESTS_AT_ONCE = 8

@@ -98,7 +98,7 @@ class Connectivity:
         """List addresses without peer id at which any peer may be that uses the same relays or brokers."""
         relays = [
             f"/p2p/{relay_id}{CIRCUIT_END}"
-            for relay_id in dict.fromkeys([*self.circuits.relays(), *self._relay_candidates()])
+            for relay_id in dict.fromkeys([*self.circuits.relays(), *self._candidates()])
             if self._network.is_connected(relay_id)
         ]
         return relays[:MAX_SHARED_RELAYS] + (self._nats.addresses() if self._nats is not None else [])
@@ -180,8 +180,8 @@ class Connectivity:
         return due
 
     async def _improve(self, peer_id: str, limiter: trio.CapacityLimiter) -> None:
-        async with limiter:
-            await self._finder.improve(peer_id)
+        async with limiter, trio.open_nursery() as nursery:
+            nursery.start_soon(self._finder.improve, peer_id)
             # The end that accepted the connection begins, as its protocol says, so that the two do not cross.
             accepted = [
                 info.inbound
