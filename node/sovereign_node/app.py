@@ -37,6 +37,7 @@ from sovereign_node.services.discovery import Discovery, published_addresses
 from sovereign_node.services.friends import Friends
 from sovereign_node.services.housekeeping import Housekeeping
 from sovereign_node.services.lan import Lan, is_only_on_loopback
+from sovereign_node.services.money.service import Money
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.ports import remember_ports, remembered_listen
@@ -57,6 +58,7 @@ from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_I
 from sovereign_protocols.probe.messages import PROTOCOL_ID as PROBE_PROTOCOL_ID
 from sovereign_protocols.relay.credentials import CredentialsError
 from sovereign_protocols.relay.endpoint import EndpointError
+from sovereign_protocols.settle.messages import PROTOCOL_ID as SETTLE_PROTOCOL_ID
 
 STATUS_INTERVAL_S = 5.0
 LAST_ANSWER_S = 0.05
@@ -187,9 +189,21 @@ async def _run_services(
     )
     contracts = Contracts(config, identity, keys, state, chunk_store, finder, clock)
     sessions = ChunkSessions(finder, identity, clock)
+    money = Money(
+        identity=identity,
+        keys=keys,
+        state=state,
+        chunk_store=chunk_store,
+        finder=finder,
+        contracts=contracts,
+        clock=clock,
+        uptime=lambda contract_id, from_at, until_at: uptime.book.count(contract_id, from_at, until_at),
+    )
     announcements = Announcements(kademlia, chunk_store)
     own_place = OwnPlace(chunk_store, announcements.add) if config.is_always_on else None
-    targets = ProjectTargets(config, identity, keys, state, chunk_store, contracts, finder, sessions, clock)
+    targets = ProjectTargets(
+        config, identity, keys, state, chunk_store, contracts, finder, sessions, clock, money.tallies
+    )
     recovery = Recovery(
         identity,
         keys,
@@ -209,7 +223,7 @@ async def _run_services(
         clock,
         make_offer=contracts.current_offer if config.is_provider else None,
     )
-    housekeeping = Housekeeping(state, kademlia, contracts, discovery, projects, chunk_store, clock)
+    housekeeping = Housekeeping(state, kademlia, contracts, discovery, projects)
     wanted = WantedPeers(identity, contracts, keys)
 
     def on_connected(peer_id: str) -> None:
@@ -251,6 +265,7 @@ async def _run_services(
         presence=presence,
         discovery=discovery,
         contracts=contracts,
+        money=money,
         chunk_store=chunk_store,
         projects=projects,
         connectivity=connectivity,
@@ -265,8 +280,10 @@ async def _run_services(
         clock=clock,
         on_recovery_set=announcements.add,
         network_id=identity.network_id,
+        meter=money.meter,
     )
     async with trio.open_nursery() as nursery:
+        network.set_handler(SETTLE_PROTOCOL_ID, money.handle)
         network.set_handler(PROBE_PROTOCOL_ID, uptime.handle)
         if config.is_always_on:
             network.set_handler(CHUNK_PROTOCOL_ID, chunk_service.handle)
@@ -276,7 +293,7 @@ async def _run_services(
         if config.net.mdns and not is_only_on_loopback(config.net.listen):
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
-        for service in (connectivity, presence, discovery, recovery, housekeeping, projects, uptime):
+        for service in (connectivity, presence, discovery, recovery, housekeeping, projects, uptime, money):
             await nursery.start(service.run)
         try:
             yield node

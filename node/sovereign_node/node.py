@@ -15,6 +15,7 @@ from sovereign_node.net.network import Network
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
+from sovereign_node.services.money.service import Money
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.presence import Presence
@@ -41,6 +42,7 @@ class Node:
         presence: keeps connections.
         discovery: what is published and found.
         contracts: contracts, as customer and as provider.
+        money: meters, vouchers, statements.
         chunk_store: chunks of customers, and own chunks that wait for a provider.
         projects: protect, back up, restore.
         connectivity: reachability and relays.
@@ -62,6 +64,7 @@ class Node:
     presence: Presence
     discovery: Discovery
     contracts: Contracts
+    money: Money
     chunk_store: ChunkStore
     projects: Projects
     connectivity: Connectivity

@@ -23,6 +23,7 @@ class ErrorCode(StrEnum):
     ID_MISMATCH = "id_mismatch"
     SIZE_CLASS = "size_class"
     QUOTA = "quota"
+    CREDIT = "credit"
     FULL = "full"
     STORAGE = "storage"
     CONFLICT = "conflict"

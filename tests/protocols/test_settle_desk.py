@@ -276,7 +276,8 @@ def test_every_message_round_trips() -> None:
         m.VoucherNote(b"v"), m.VoucherKept(bytes(32), -5, 6), m.TransferNote(b"t"), m.Kept(bytes(32)),
         m.ReportQuery(bytes(32)), m.ReportAnswer(b"r"), m.DisputeNote(b"d"), m.ReceiptQuery(bytes(32), 3),
         m.ReceiptList((b"a", b"b")), m.StatementQuery(bytes(32), 7), m.StatementAnswer(b"s"),
-        m.StatementCosign(b"c"), m.Hello(1, b"c"), m.Refuse("busy", {}),
+        m.StatementCosign(b"c"), m.Hello(1, b"c"), m.Refuse("busy", {}), m.CreditOffer(b"n"), m.CreditAnswer(b""),
+        m.NoticeQuery(bytes(32)), m.NoticeList((b"a",)),
     ]  # fmt: skip
     from sovereign_protocols.framing import PREFIX
     from sovereign_protocols.market.wire import encode_message

@@ -31,6 +31,8 @@ class StateAuthorizer:
         granted = GrantState.ENDED
         if state in UPLOAD_STATES:
             granted = GrantState.ACTIVE
+        elif state in (ContractState.LIMITED, ContractState.GRACE):
+            granted = GrantState.UNPAID
         elif state in READ_STATES:
             granted = GrantState.READ_ONLY
         return ContractGrant(contract.capacity_bytes, granted, contract.grace_s)

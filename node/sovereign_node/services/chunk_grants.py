@@ -19,6 +19,7 @@ class ContractState(Enum):
     """How far a contract is in force for storage."""
 
     ACTIVE = "active"
+    UNPAID = "unpaid"
     READ_ONLY = "read only"
     ENDED = "ended"
 

@@ -143,7 +143,7 @@ class ChunkSession:
         if not certificate.caps & _NEEDED_CAPABILITY[right]:
             raise RemoteError(ErrorCode.DENIED)
         if right is Right.WRITE and grant.state is not ContractState.ACTIVE:
-            raise RemoteError(ErrorCode.DENIED)
+            raise RemoteError(ErrorCode.CREDIT if grant.state is ContractState.UNPAID else ErrorCode.DENIED)
         if not self._service.has_quota(contract_id, grant.quota_bytes):
             await _in_thread(self._service.apply_quota, contract_id, grant.quota_bytes)
         return grant
@@ -184,15 +184,31 @@ class ChunkSession:
             await self._grant(contract_id, Right.WRITE)
         except RemoteError as error:
             return [error.code] * len(group)
-        chunks = [(put.chunk_id, payload) for put, payload in group]
         try:
-            outcomes = await _in_thread(lambda: self._store.put_many(contract_id, chunks, verified=True))
+            outcomes = await _in_thread(self._put, contract_id, group)
         except StoreFullError:
             return [ErrorCode.FULL] * len(group)
         except ChunkStoreError as error:
             _log.error("chunk_store_failed", error=str(error))
             return [ErrorCode.STORAGE] * len(group)
+        if outcomes is None:
+            return [ErrorCode.CREDIT] * len(group)
         return [ErrorCode.QUOTA if outcome is PutOutcome.OVER_QUOTA else None for outcome in outcomes]
+
+    def _put(self, contract_id: bytes, group: Sequence[PutItem]) -> list[PutOutcome] | None:
+        """Store and meter chunks of one contract; None if the customer's credit is used up."""
+        meter = self._service.meter
+        if not meter.admit(contract_id, sum(len(payload) for _, payload in group)):
+            return None
+        chunks = [(put.chunk_id, payload) for put, payload in group]
+        with meter.change(contract_id) as change:
+            outcomes = self._store.put_many(contract_id, chunks, verified=True)
+            change.came = [
+                (chunk_id, len(payload))
+                for (chunk_id, payload), outcome in zip(chunks, outcomes, strict=True)
+                if outcome is PutOutcome.STORED
+            ]
+        return outcomes
 
     async def sizes(self, get: Get) -> list[int | None]:
         """Return the sizes of chunks of the caller's contract."""
@@ -279,7 +295,7 @@ class ChunkSession:
 
     async def _undelete(self, message: messages.Undelete, _payload: Payload) -> list[Answer]:
         await self._grant(message.contract_id, Right.WRITE)
-        count = await _in_thread(self._store.undelete, message.contract_id, message.chunk_ids)
+        count = await _in_thread(self._service.undelete, message.contract_id, message.chunk_ids)
         return _done(message.request_id, count)
 
     async def _head_set(self, message: messages.HeadSet, payload: Payload) -> list[Answer]:

@@ -9,10 +9,12 @@ from sovereign_crypto.statement import StatementType
 from sovereign_node.chunkstore import ChunkStore
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract, ContractStatement
+from sovereign_node.store.settlement_book import StateSettlementBook
 from sovereign_protocols.market.acts import SignedAct
 from sovereign_protocols.market.desk import ContractRecord
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.terms import Agreement, agree, parse_terms
+from sovereign_protocols.settle.bodies import PeriodStatement
 
 STATEMENT_TYPE = int(StatementType.CONTRACT)
 
@@ -78,6 +80,13 @@ def load_agreement(state: State, contract: Contract, network_id: bytes) -> Agree
     return agree(first, second)
 
 
+def begin_accrual(state: State, agreement: Agreement, *, is_provider: bool, network_id: bytes) -> None:
+    """Fix the prices of a new contract before a revision can change them. Blocks."""
+    if agreement.terms.revision == 0:
+        book = StateSettlementBook(state, is_provider=is_provider, network_id=network_id)
+        book.begin(agreement.contract_id)
+
+
 class StateContractBook:
     """The contract book of a provider.
 
@@ -115,7 +124,9 @@ class StateContractBook:
         # The quota first: a crash between the two leaves an empty namespace, never a contract without one.
         self._chunk_store.set_quota(agreement.contract_id, agreement.terms.capacity_bytes)
         row = contract_row(agreement, "provider", state, at=at)
-        self._state.contracts.save(row, agreement_statements(agreement, at=at))
+        with self._state.transaction():
+            self._state.contracts.save(row, agreement_statements(agreement, at=at))
+            begin_accrual(self._state, agreement, is_provider=True, network_id=self._network_id)
 
     def set_state(self, contract_id: bytes, state: ContractState, at: int) -> None:
         """See ContractBook."""
@@ -139,20 +150,12 @@ class StateContractBook:
 
     def vouchers(self, contract_id: bytes) -> Sequence[bytes]:
         """See ContractBook."""
-        return self._newest(contract_id, StatementType.PAYMENT)
+        return self._state.vouchers.newest(contract_id)
 
     def statement(self, contract_id: bytes) -> bytes:
         """See ContractBook."""
-        return b"".join(self._newest(contract_id, StatementType.USAGE)[-1:])
-
-    def _newest(self, contract_id: bytes, kind: StatementType) -> list[bytes]:
-        """Return the newest signed message of each signer."""
-        found = {
-            item.signer: item.raw
-            for item in self._state.contracts.statements(contract_id)
-            if item.statement_type == int(kind)
-        }
-        return list(found.values())
+        newest = self._state.settlement.newest(contract_id, PeriodStatement, self._network_id)
+        return newest[0].raw if newest else b""
 
     def _record(self, contract: Contract) -> ContractRecord:
         usage = self._chunk_store.usage(contract.contract_id)

@@ -17,12 +17,15 @@ from sovereign_node.config import Config, ProviderConfig
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.streams import PeerStream
+from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.contract_book import (
     StateContractBook,
     agreement_statements,
+    begin_accrual,
     contract_row,
 )
 from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_check import known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
@@ -77,6 +80,8 @@ class Contracts:
         self._chunk_store = chunk_store
         self._finder = finder
         self._clock = clock
+        self._check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
+        self._offer_seq = 0
         self._shelf = OfferShelf(self._make_offer)
         self._desk = ProviderDesk(
             device_key=keys.signing,
@@ -97,6 +102,7 @@ class Contracts:
             certificate=self._identity.certificate.raw,
             caller_device=public_key_from_peer_id(stream.peer_id),
             clock=self._clock,
+            check=self._check,
             network_id=self._identity.network_id,
         )
 
@@ -114,7 +120,7 @@ class Contracts:
         Raises:
             NodeError: unreachable, or it refuses.
         """
-        async with self._session(peer_id) as client:
+        async with self.session(peer_id) as client:
             offer = await client.offer()
         return offer
 
@@ -129,7 +135,7 @@ class Contracts:
         Raises:
             NodeError: unreachable, or the provider's reason in words.
         """
-        async with self._session(peer_id) as client:
+        async with self.session(peer_id) as client:
             offer = await client.offer()
             own = client.provider.identity == self._identity.identity_id
             terms = self._terms(offer.offer, b"" if own else offer.hash, capacity_bytes, months)
@@ -141,6 +147,7 @@ class Contracts:
         def save() -> None:
             with self._state.transaction():
                 self._state.contracts.save(row, agreement_statements(agreement, at=at))
+                begin_accrual(self._state, agreement, is_provider=False, network_id=self._identity.network_id)
                 self._state.audit.record("user", "contract_opened", row.contract_id.hex(), "ok", at=at)
 
         await trio.to_thread.run_sync(save)
@@ -185,7 +192,7 @@ class Contracts:
                 self._state.contracts.set_state(contract.contract_id, ended.value, now)
 
     @asynccontextmanager
-    async def _session(self, peer_id: str) -> AsyncIterator[MarketClient]:
+    async def session(self, peer_id: str) -> AsyncIterator[MarketClient]:
         """Talk to a provider; what goes wrong becomes a sentence."""
         stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
         try:
@@ -194,6 +201,7 @@ class Contracts:
                 certificate=self._identity.certificate.raw,
                 provider_device=public_key_from_peer_id(peer_id),
                 clock=self._clock,
+                check=self._check,
                 network_id=self._identity.network_id,
             ) as client:
                 yield client
@@ -225,12 +233,14 @@ class Contracts:
 
     def _make_offer(self, now: int) -> SignedOffer:
         provider = self._provider
+        # Grows over restarts without a write to disk, which the event loop, that publishes it, could not wait for.
+        self._offer_seq = max(self._offer_seq + 1, now)
         free = max(0, provider.capacity_bytes - self._state.contracts.committed_bytes())
         offer = Offer(
             identity=self._identity.identity_id,
             device=self._keys.public,
             name=self._name,
-            seq=self._state.meta.next_number("offer_seq"),
+            seq=self._offer_seq,
             issued_at=now,
             capacity_bytes=provider.capacity_bytes,
             free_bytes=free,
@@ -311,6 +321,8 @@ def adopt_contract(entry: ContractEntry, identity: OwnIdentity, state: State, *,
     if state.contracts.get(agreement.contract_id) is not None or provider == identity.device_id:
         return False
     row = contract_row(agreement, "customer", ContractState.ACTIVE, at=at)
-    state.contracts.save(row, agreement_statements(agreement, at=at))
+    with state.transaction():
+        state.contracts.save(row, agreement_statements(agreement, at=at))
+        begin_accrual(state, agreement, is_provider=False, network_id=identity.network_id)
     state.peers.learn(entry.peer_id, list(entry.addresses), source="identity record", at=at)
     return True

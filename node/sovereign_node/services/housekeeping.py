@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from sovereign_node.chunkstore import ChunkStore, UnknownContractError
-from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import TABLE_KEY, Discovery
 from sovereign_node.services.projects import Projects
 from sovereign_node.store import State
-from sovereign_node.store.metrics import Metric
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -33,13 +30,11 @@ class Housekeeping:
     """Periodic work.
 
     Args:
-        state: routing table over restarts, metrics.
+        state: routing table over restarts.
         kademlia: whose table is saved.
         contracts: to end in time.
         discovery: refreshes own devices.
         projects: whose waiting chunks are sent.
-        chunk_store: counters of contracts.
-        clock: wall time.
     """
 
     def __init__(
@@ -49,16 +44,12 @@ class Housekeeping:
         contracts: Contracts,
         discovery: Discovery,
         projects: Projects,
-        chunk_store: ChunkStore,
-        clock: Clock,
     ) -> None:
         self._state = state
         self._kademlia = kademlia
         self._contracts = contracts
         self._discovery = discovery
         self._projects = projects
-        self._chunk_store = chunk_store
-        self._clock = clock
         self._provider_came = trio.Event()
 
     def note_connected(self, peer_id: str) -> None:
@@ -87,7 +78,6 @@ class Housekeeping:
     async def _keep_contracts(self) -> None:
         while True:
             await trio.to_thread.run_sync(self._contracts.end_what_is_over)
-            await trio.to_thread.run_sync(self._measure)
             await trio.sleep(CONTRACT_INTERVAL_S)
 
     async def _keep_devices(self) -> None:
@@ -110,28 +100,3 @@ class Housekeeping:
                     continue
                 if sent:
                     log.info("waiting_chunks_sent", project=project.name, chunks=sent)
-
-    def _measure(self) -> None:
-        """Write the counters of provided contracts into storage_contracts and storage_metrics."""
-        now = self._clock()
-        for contract in self._state.contracts.all(role="provider"):
-            try:
-                usage = self._chunk_store.usage(contract.contract_id)
-            except UnknownContractError:
-                continue
-            changed = (usage.size_bytes, usage.chunks) != (contract.stored_bytes, contract.stored_chunks)
-            with self._state.transaction():
-                self._state.contracts.set_stored(
-                    contract.contract_id, stored_bytes=usage.size_bytes, stored_chunks=usage.chunks
-                )
-                if changed:
-                    self._state.metrics.record(
-                        Metric(
-                            contract_id=contract.contract_id,
-                            measured_at=now,
-                            stored_bytes=usage.size_bytes,
-                            stored_chunks=usage.chunks,
-                            bytes_in=usage.received_bytes,
-                            bytes_out=usage.sent_bytes,
-                        )
-                    )

@@ -17,6 +17,7 @@ from sovereign_node.config import Config
 from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.money.metering import TransferTally
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.sessions import ChunkSessions
@@ -61,6 +62,7 @@ class ProjectTargets:
         finder: reaches providers.
         sessions: talks to them.
         clock: wall time.
+        tally: counts what is moved, for the money side.
     """
 
     def __init__(
@@ -74,7 +76,9 @@ class ProjectTargets:
         finder: PeerFinder,
         sessions: ChunkSessions,
         clock: Clock,
+        tally: TransferTally | None = None,
     ) -> None:
+        self._tally = tally
         self._config = config
         self._identity = identity
         self._keys = keys
@@ -109,7 +113,15 @@ class ProjectTargets:
                     name = f"{name} {contract.contract_id.hex()[:8]}"
                 network_id = self._identity.network_id
                 remote.append(
-                    RemoteTarget(name, client, contract.contract_id, self._keys.signing, network_id, self._clock)
+                    RemoteTarget(
+                        name,
+                        client,
+                        contract.contract_id,
+                        self._keys.signing,
+                        network_id,
+                        self._clock,
+                        self._tally,
+                    )
                 )
             local = await trio.to_thread.run_sync(self._local, project_keys)
             yield OpenTargets(remote, local, missing)

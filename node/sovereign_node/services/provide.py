@@ -1,7 +1,7 @@
 """The provider's service: the chunk protocol in front of a chunk store, closed to all but its customers."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -14,6 +14,7 @@ from sovereign_node.services.chunk_admission import Admission
 from sovereign_node.services.chunk_grants import Authorizer, ContractGrant, ContractState, Right
 from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.chunk_session import ChunkSession
+from sovereign_node.services.money.metering import ChunkMeter, Unmetered
 from sovereign_protocols.chunk import limits
 from sovereign_protocols.chunk.deletion import Deletion
 from sovereign_protocols.chunk.messages import Failure, encode_message
@@ -46,6 +47,7 @@ class ChunkService:
         on_recovery_set: called with the announce key after a recovery record was stored.
         network_id: 32 bytes.
         window_bytes: payload bytes that a client may have unanswered on one stream.
+        meter: follows every change of the store, and knows whether a customer's credit is used up.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class ChunkService:
         on_recovery_set: Callable[[bytes], None] = lambda _key: None,
         network_id: bytes = NETWORK_ID_MAIN,
         window_bytes: int = limits.DEFAULT_WINDOW_BYTES,
+        meter: ChunkMeter | None = None,
     ) -> None:
         self.store = store
+        self.meter: ChunkMeter = meter or Unmetered()
         self.authorizer = authorizer
         self.clock = clock
         self.on_recovery_set = on_recovery_set
@@ -104,10 +108,26 @@ class ChunkService:
             self._deletions = {key: known for key, known in self._deletions.items() if known[1] >= now}
             if deletion.statement_hash in self._deletions:
                 return self._deletions[deletion.statement_hash][0]
-            count = self.store.mark_deleted(deletion.contract_id, deletion.chunk_ids, delete_after_at)
+            count = self._mark(deletion, delete_after_at)
             expires_at = now + limits.DELETE_VALIDITY_S + 2 * limits.CLOCK_SKEW_S
             self._deletions[deletion.statement_hash] = (count, expires_at)
             return count
+
+    def _mark(self, deletion: Deletion, delete_after_at: int) -> int:
+        contract_id, chunk_ids = deletion.contract_id, deletion.chunk_ids
+        with self.meter.change(contract_id) as change:
+            present = self.store.has(contract_id, chunk_ids)
+            live = list(dict.fromkeys(key for key, there in zip(chunk_ids, present, strict=True) if there))
+            sizes = self.store.sizes(contract_id, live)
+            count = self.store.mark_deleted(contract_id, chunk_ids, delete_after_at)
+            change.gone = [(key, size) for key, size in zip(live, sizes, strict=True) if size is not None]
+            change.delete_after_at = delete_after_at
+        return count
+
+    def undelete(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> int:
+        """Make marked chunks live again; they are metered again too."""
+        with self.meter.change(contract_id):
+            return self.store.undelete(contract_id, chunk_ids)
 
     async def run(
         self,

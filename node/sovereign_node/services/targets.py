@@ -11,6 +11,7 @@ from sovereign_crypto.signing import SigningKey
 from sovereign_node.chunkstore import ChunkStore, ChunkStoreError, PutOutcome, StoreFullError
 from sovereign_node.chunkstore import HeadConflictError as StoredHeadConflictError
 from sovereign_node.clock import Clock
+from sovereign_node.services.money.metering import NoTally, TransferTally
 from sovereign_node.vault.errors import HeadConflictError, TargetError
 from sovereign_node.vault.target import Sealed
 from sovereign_protocols.chunk import limits
@@ -32,13 +33,22 @@ class RemoteTarget:
         key: of this device; signs deletions.
         network_id: 32 bytes.
         clock: wall time.
+        tally: counts what is moved from this device's view, and pays when the provider asks for it.
     """
 
     checks_ids = True
 
     def __init__(
-        self, name: str, client: ChunkClient, contract_id: bytes, key: SigningKey, network_id: bytes, clock: Clock
+        self,
+        name: str,
+        client: ChunkClient,
+        contract_id: bytes,
+        key: SigningKey,
+        network_id: bytes,
+        clock: Clock,
+        tally: TransferTally | None = None,
     ) -> None:
+        self._tally: TransferTally = tally or NoTally()
         self.name = name
         self.contract_id = contract_id
         self._client = client
@@ -56,17 +66,39 @@ class RemoteTarget:
     async def put(self, chunk_id: bytes, sealed: Sealed) -> None:
         """See ChunkTarget."""
         try:
-            await self._client.put(self.contract_id, chunk_id, sealed)
+            await self._put(chunk_id, sealed)
+        except RemoteError as error:
+            if error.code != ErrorCode.CREDIT or not await self._tally.pay(self.contract_id):
+                raise self._error(error) from error
+            await self._put_again(chunk_id, sealed)
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def _put(self, chunk_id: bytes, sealed: Sealed) -> None:
+        await self._tally.sending(self.contract_id, len(sealed))
+        await self._client.put(self.contract_id, chunk_id, sealed)
+
+    async def _put_again(self, chunk_id: bytes, sealed: Sealed) -> None:
+        try:
+            await self._put(chunk_id, sealed)
         except ProtocolError as error:
             raise self._error(error) from error
 
     async def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
         """See ChunkTarget."""
+        left = len(ids)
         try:
             async for chunk_id, sealed in self._client.get(self.contract_id, ids):
+                left -= 1
+                await self._tally.received(self.contract_id, len(sealed))
                 yield chunk_id, sealed
         except ProtocolError as error:
             raise self._error(error) from error
+        finally:
+            if left:
+                # What the provider sent and this device never saw is at most what one stream may hold.
+                lost = min(left * limits.MAX_CHUNK_BYTES, limits.MAX_WINDOW_BYTES)
+                await self._tally.received(self.contract_id, lost)
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """See ChunkTarget."""
@@ -76,7 +108,8 @@ class RemoteTarget:
                 statement = sign_deletion(
                     self._key, self.contract_id, part, signed_at=self._clock(), network_id=self._network_id
                 )
-                await self._client.delete(self.contract_id, statement)
+                marked = await self._client.delete(self.contract_id, statement)
+                await self._tally.deleted(self.contract_id, marked)
         except ProtocolError as error:
             raise self._error(error) from error
 
@@ -112,12 +145,14 @@ class RemoteTarget:
             return TargetError(self.name, "the connection was lost")
         if isinstance(error, RemoteError):
             words = _WORDS.get(error.code, f"refused: {error.code.value}")
-            return TargetError(self.name, words, full=error.code in (ErrorCode.QUOTA, ErrorCode.FULL))
+            return TargetError(self.name, words, full=error.code in _NO_ROOM)
         return TargetError(self.name, f"broke the protocol: {error}")
 
 
+_NO_ROOM = (ErrorCode.QUOTA, ErrorCode.FULL, ErrorCode.CREDIT)
 _WORDS = {
     ErrorCode.QUOTA: "the contract's capacity is used up",
+    ErrorCode.CREDIT: "a payment is due: see `sovereign wallet` and `sovereign bill`",
     ErrorCode.FULL: "its disk is full",
     ErrorCode.DENIED: "the contract does not allow this now",
     ErrorCode.STORAGE: "its disk failed",

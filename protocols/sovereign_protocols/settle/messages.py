@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
+from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.offer import MAX_TIME
 from sovereign_protocols.market.wire import Hello, Message, Refuse, fields_schema, make_decoder
 from sovereign_protocols.settle.bodies import MAX_AMOUNT
@@ -16,6 +17,8 @@ from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
 PROTOCOL_ID: Final = "/sovereign/settle/1.0.0"
 #: Receipts of 1024 bytes at most: 32 fit one frame.
 MAX_RECEIPTS: Final = 32
+#: The acts of one contract that a party still has to know: the newest ones.
+MAX_NOTICES: Final = 16
 
 _SIGNED = bounded_bytes(MAX_SIGNED_BYTES)
 _ID = byte_string(32)
@@ -133,6 +136,42 @@ class StatementCosign(Message):
     statement: bytes
 
 
+@dataclass(frozen=True)
+class CreditOffer(Message):
+    """A credit note, signed by the caller."""
+
+    TYPE = 44
+    SCHEMA = fields_schema(note=_SIGNED)
+    note: bytes
+
+
+@dataclass(frozen=True)
+class CreditAnswer(Message):
+    """The same note, signed by the answerer; empty while a person still has to confirm it."""
+
+    TYPE = 45
+    SCHEMA = fields_schema(note=_SIGNED)
+    note: bytes
+
+
+@dataclass(frozen=True)
+class NoticeQuery(Message):
+    """Ask for the signed acts of the answerer on a contract."""
+
+    TYPE = 46
+    SCHEMA = fields_schema(contract=_ID)
+    contract: bytes
+
+
+@dataclass(frozen=True)
+class NoticeList(Message):
+    """The newest acts, oldest first."""
+
+    TYPE = 47
+    SCHEMA = fields_schema(acts=list_of(bounded_bytes(MAX_ACT_BYTES), MAX_NOTICES))
+    acts: tuple[bytes, ...]
+
+
 KINDS: Final[tuple[type[Message], ...]] = (
     Hello,
     Refuse,
@@ -148,6 +187,10 @@ KINDS: Final[tuple[type[Message], ...]] = (
     StatementQuery,
     StatementAnswer,
     StatementCosign,
+    CreditOffer,
+    CreditAnswer,
+    NoticeQuery,
+    NoticeList,
 )
 decode_message: Final = make_decoder(KINDS)
 
@@ -159,4 +202,6 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     ReceiptQuery: ReceiptList,
     StatementQuery: StatementAnswer,
     StatementCosign: Kept,
+    CreditOffer: CreditAnswer,
+    NoticeQuery: NoticeList,
 }

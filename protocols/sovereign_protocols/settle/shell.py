@@ -12,11 +12,13 @@ import trio
 
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
+from sovereign_protocols.market.acts import SignedAct, parse_act
 from sovereign_protocols.market.core import ClientStream, ServerStream
 from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.shell import Desk, PeerCheck, ask, certificate_check, greet, serve_requests
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import (
+    CreditNote,
     MeterDispute,
     MeterReport,
     PeriodStatement,
@@ -104,6 +106,31 @@ class SettlementClient:
         """
         kept = await ask(self._stream, self._core, m.StatementCosign(statement.raw), m.Kept)
         self._check_kept(kept.hash, statement)
+
+    async def credit(self, note: Signed[CreditNote]) -> Signed[CreditNote] | None:
+        """Hand in a credit note.
+
+        Returns:
+            The same note with the other side's signature, None while a person there has to confirm it.
+
+        Raises:
+            RefusedError: reason wrong_party, amount or unknown_contract.
+        """
+        answer = await ask(self._stream, self._core, m.CreditOffer(note.raw), m.CreditAnswer)
+        if not answer.note:
+            return None
+        signed = parse_signed(answer.note, CreditNote, self._network_id)
+        self._check_provider(signed, signed.content_hash == note.content_hash)
+        return signed
+
+    async def notices(self, contract_id: bytes) -> list[SignedAct]:
+        """Ask for the notices that the other side signed on a contract."""
+        answer = await ask(self._stream, self._core, m.NoticeQuery(contract_id), m.NoticeList)
+        found = [parse_act(raw, self._network_id) for raw in answer.acts]
+        for signed in found:
+            if signed.act.contract != contract_id or signed.signer != self.provider.device:
+                raise RemoteProtocolError(ErrorCode.UNEXPECTED, "a notice of another contract or party")
+        return found
 
     def _check_provider(self, signed: Signed[Kind], is_expected: bool) -> None:
         if not is_expected or signed.signer != self.provider.device:

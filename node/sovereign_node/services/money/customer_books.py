@@ -1,0 +1,469 @@
+"""The customer's side of money: believes a provider only as far as its own figures go, and signs vouchers.
+
+A receipt may not name more than this device stored, a report may not count what no receipt explains. The meter is
+computed from the receipts alone, so both sides count the same byte-seconds to the last one. The customer's meter
+keeps the bytes of both directions together, because a statement does.
+
+Source: protocols/specs/settle.md, "Metering", "Accrual" and "Lanes".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from sovereign_crypto.signing import SigningKey
+from sovereign_crypto.statement import NETWORK_ID_MAIN
+from sovereign_node.services.money.book import MoneyBook
+from sovereign_node.services.money.tally import MIN_CHUNK_BYTES, Tally, raise_tally
+from sovereign_node.store import State
+from sovereign_node.store.metrics import Metric
+from sovereign_protocols.market.offer import CLOCK_SKEW_S
+from sovereign_protocols.market.prices import UptimeCount
+from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.terms import BonusPayer
+from sovereign_protocols.settle.accrual import check_statement
+from sovereign_protocols.settle.bodies import MeterDispute, MeterReport, PeriodStatement, Receipt, Voucher
+from sovereign_protocols.settle.exposure import DAY_S, DEMAND_PERCENT, is_voucher_due
+from sovereign_protocols.settle.lanes import Lane
+from sovereign_protocols.settle.meter import Meter
+from sovereign_protocols.settle.signed import NO_HASH, Signed, parse_signed, sign_body
+
+log = structlog.get_logger(__name__)
+
+#: How soon after a change the figures of a contract are asked for.
+REFRESH_S: Final = 600
+#: Length of a window of uptime.
+WINDOW_S: Final = 600
+
+
+class OverMeteredError(Exception):
+    """A provider's figures are above what this device counted itself.
+
+    Args:
+        what: which figure.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+
+class CustomerBooks:
+    """Decides and writes for the customer. All methods block.
+
+    Args:
+        state: this node's state.
+        book: of the customer's side.
+        key: of this device.
+        clock: wall time.
+        tally: what this device moved itself, by contract.
+        shares: whether other devices of the identity use the same contracts; then only capacity bounds receipts.
+        network_id: 32 bytes.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        book: MoneyBook,
+        key: SigningKey,
+        clock: Callable[[], int],
+        *,
+        tally: Callable[[bytes], Tally],
+        shares: Callable[[], bool] = lambda: False,
+        network_id: bytes = NETWORK_ID_MAIN,
+    ) -> None:
+        self._state = state
+        self.book = book
+        self._key = key
+        self._clock = clock
+        self._tally = tally
+        self._shares = shares
+        self._network_id = network_id
+
+    # --- receipts --------------------------------------------------------------------------------------------
+
+    def newest_receipt(self, contract_id: bytes) -> tuple[int, bytes]:
+        """Give number and content hash of the newest receipt that was believed."""
+        newest = self.book.newest(contract_id, Receipt)
+        return (newest[0].body.seq, newest[0].content_hash) if newest else (0, NO_HASH)
+
+    def take_receipts(self, contract_id: bytes, receipts: Sequence[Signed[Receipt]]) -> int:
+        """Believe receipts and move the meter, up to the end of the period that runs.
+
+        Returns:
+            How many were taken; the others belong to a later period.
+
+        Raises:
+            OverMeteredError: one cannot be true; those before it were taken.
+        """
+        self.book.begin(contract_id)
+        end = self.book.period_end(contract_id)
+        for number, receipt in enumerate(receipts):
+            if receipt.body.at >= end:
+                return number
+            with self._state.transaction():
+                self._take(contract_id, receipt)
+        return len(receipts)
+
+    def _take(self, contract_id: bytes, receipt: Signed[Receipt]) -> None:
+        body = receipt.body
+        seq, content_hash = self.newest_receipt(contract_id)
+        before = self.book.meter(contract_id, 0)
+        if (body.seq, body.previous) != (seq + 1, content_hash):
+            raise OverMeteredError("the receipts are not one chain")
+        if body.at < before.at or body.at > self._clock() + CLOCK_SKEW_S:
+            raise OverMeteredError("the time of a receipt cannot be true")
+        after = _after(before, body)
+        self._check_stored(contract_id, after)
+        self.book.add(receipt, contract_id, body.seq, self._clock())
+        self._keep(contract_id, after)
+        if body.count == 0 and body.root == self._terms_hash(contract_id):
+            self.book.revise(contract_id, body.at)
+
+    def _check_stored(self, contract_id: bytes, meter: Meter) -> None:
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        if meter.stored_bytes > agreement.terms.capacity_bytes:
+            raise OverMeteredError("more is metered than the contract allows")
+        tally = self._tally(contract_id)
+        if self._shares() or (meter.stored_bytes <= tally.sent_bytes and meter.stored_chunks <= tally.sent_chunks):
+            return
+        raise OverMeteredError("more is metered than this device has stored")
+
+    def given_up(self, contract_id: bytes) -> int:
+        """Give how many chunks this device has deleted, as the provider acknowledged."""
+        return self._tally(contract_id).deleted_chunks
+
+    def _terms_hash(self, contract_id: bytes) -> bytes:
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        return agreement.terms_hash
+
+    def _keep(self, contract_id: bytes, meter: Meter, *, moved: tuple[int, int] | None = None) -> None:
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        self._state.meters.update(contract_id, lambda _: meter, at=agreement.terms.start_at)
+        self._state.contracts.set_stored(
+            contract_id, stored_bytes=meter.stored_bytes, stored_chunks=meter.stored_chunks
+        )
+        newest = self._state.metrics.newest(contract_id)
+        bytes_in, bytes_out = moved or ((newest.bytes_in, newest.bytes_out) if newest else (0, 0))
+        self._state.metrics.record(
+            Metric(
+                contract_id=contract_id,
+                measured_at=meter.at,
+                stored_bytes=meter.stored_bytes,
+                stored_chunks=meter.stored_chunks,
+                bytes_in=bytes_in,
+                bytes_out=bytes_out,
+                byte_seconds=meter.byte_seconds,
+                windows_good=newest.windows_good if newest else 0,
+                windows_observed=newest.windows_observed if newest else 0,
+            )
+        )
+
+    # --- reports ---------------------------------------------------------------------------------------------
+
+    def take_report(self, contract_id: bytes, report: Signed[MeterReport], given_up: int = 0) -> None:
+        """Agree with a report, which moves the meter.
+
+        Args:
+            contract_id: 32 bytes.
+            report: of the provider.
+            given_up: chunks that were deleted before the provider was asked for it.
+
+        Raises:
+            OverMeteredError: it says more than this device counted.
+        """
+        body = report.body
+        if body.until_at > self._clock() + CLOCK_SKEW_S:
+            raise OverMeteredError("the report ends in the future")
+        own = self._own_reading(contract_id, body)
+        tally = self._tally(contract_id)
+        if not self._shares() and (
+            own.stored_chunks > max(0, tally.sent_chunks - given_up)
+            or own.stored_bytes > max(0, tally.sent_bytes - given_up * MIN_CHUNK_BYTES)
+        ):
+            raise OverMeteredError("deleted chunks are still metered")
+        if body.byte_seconds != own.byte_seconds:
+            raise OverMeteredError("the byte-seconds follow from no receipts")
+        if body.bytes_in + body.bytes_out != own.bytes_in:
+            raise OverMeteredError("more was moved than this device counted")
+        if body.accrued != self.book.accrued(contract_id, own):
+            raise OverMeteredError("the price does not follow from the terms")
+        with self._state.transaction():
+            self.book.add(report, contract_id, body.seq, self._clock())
+            self._keep(contract_id, own, moved=(body.bytes_in, body.bytes_out))
+            self._state.meta.set(f"reported_at:{contract_id.hex()}", str(self._clock()))
+
+    def dispute(self, contract_id: bytes, report: Signed[MeterReport]) -> Signed[MeterDispute]:
+        """Sign and keep the own figures against a report."""
+        own = self._own_reading(contract_id, report.body)
+        tally = self._tally(contract_id)
+        dispute = MeterDispute(
+            contract=contract_id,
+            report=report.content_hash,
+            byte_seconds=own.byte_seconds,
+            bytes_in=min(report.body.bytes_in, tally.sent_bytes),
+            bytes_out=min(report.body.bytes_out, tally.received_bytes),
+            accrued=self.book.accrued(contract_id, own),
+            at=self._clock(),
+        )
+        signed = sign_body(dispute, self._key, self._network_id)
+        with self._state.transaction():
+            self.book.add(report, contract_id, report.body.seq, self._clock())
+            self.book.add(signed, contract_id, dispute.at, self._clock())
+            self._state.audit.record("node", "meter_disputed", contract_id.hex(), "ok", at=self._clock())
+        return signed
+
+    def _own_reading(self, contract_id: bytes, body: MeterReport) -> Meter:
+        """Count up to the end of a report, with the bytes that it names as far as this device moved them."""
+        meter = self.book.meter(contract_id, min(body.until_at, self._clock() + CLOCK_SKEW_S))
+        tally = self._tally(contract_id)
+        is_shared = self._shares()
+        moved_in = body.bytes_in if is_shared else min(body.bytes_in, tally.sent_bytes)
+        moved_out = body.bytes_out if is_shared else min(body.bytes_out, tally.received_bytes)
+        return meter.move(bytes_in=max(0, moved_in + moved_out - meter.bytes_in))
+
+    # --- statements ------------------------------------------------------------------------------------------
+
+    def take_statement(self, contract_id: bytes, theirs: Signed[PeriodStatement]) -> Signed[PeriodStatement]:
+        """Compute the same statement, sign it, and keep both copies.
+
+        Raises:
+            RefusedError: reason figures, if the own figures differ; nothing is kept.
+        """
+        body = theirs.body
+        self._check_period(contract_id, body)
+        uptime = self._agreed_uptime(contract_id, body)
+        try:
+            with self._state.transaction():
+                meter = self.book.advance(contract_id, body.until_at)
+                known = sum(signed.body.transfer_bytes for signed in self.book.statements(contract_id))
+                self._move_to(contract_id, meter, known + body.transfer_bytes)
+                own = self.book.close(
+                    contract_id,
+                    self._key,
+                    until_at=body.until_at,
+                    at=self._clock(),
+                    paid=body.paid,
+                    uptime=uptime,
+                )
+                check_statement(body, own.body)
+                self.book.add(theirs, contract_id, body.period, self._clock())
+                return own
+        except BaseException:
+            self.book.forget()
+            raise
+
+    def _agreed_uptime(self, contract_id: bytes, body: PeriodStatement) -> UptimeCount:
+        """Take over the provider's windows, unless they would cost a bonus that own observers do not confirm."""
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        windows = max(1, (body.until_at - body.from_at) // WINDOW_S)
+        theirs = UptimeCount(body.windows_good, body.windows_observed, windows)
+        own = self.book.uptime(contract_id, body.from_at, body.until_at)
+        pays = agreement.terms.bonus_payer is BonusPayer.CUSTOMER
+        if pays and theirs.earns_bonus and not own.earns_bonus:
+            raise RefusedError(Reason.FIGURES, {"good": own.good, "observed": own.observed})
+        return theirs
+
+    def _check_period(self, contract_id: bytes, body: PeriodStatement) -> None:
+        end = self.book.period_end(contract_id)
+        row = self._state.contracts.get(contract_id)
+        assert row is not None
+        is_in_time = body.until_at == end or (row.state == "closed" and body.until_at < end)
+        if not is_in_time or body.until_at > self._clock() + CLOCK_SKEW_S:
+            raise RefusedError(Reason.FIGURES, {"until_at": end})
+        paid = sum(signed.body.paid for signed in self.book.statements(contract_id)) + body.paid
+        if paid > self._state.vouchers.total(contract_id) + self._recovered(contract_id):
+            raise RefusedError(Reason.FIGURES, {"paid": self._state.vouchers.total(contract_id)})
+
+    def _move_to(self, contract_id: bytes, meter: Meter, moved_bytes: int) -> None:
+        tally = self._tally(contract_id)
+        if not self._shares() and moved_bytes > tally.sent_bytes + tally.received_bytes:
+            raise RefusedError(Reason.FIGURES, {"transfer_bytes": tally.sent_bytes + tally.received_bytes})
+        if moved_bytes > meter.bytes_in:
+            moved = meter.move(bytes_in=moved_bytes - meter.bytes_in)
+            self._state.meters.update(contract_id, lambda _: moved, at=meter.at)
+
+    # --- vouchers --------------------------------------------------------------------------------------------
+
+    def is_turn_due(self, contract_id: bytes, now: int) -> bool:
+        """Tell whether the provider should be asked for its figures now."""
+        reported_at = int(self._state.meta.get(f"reported_at:{contract_id.hex()}") or 0)
+        if now - reported_at >= DAY_S or self.book.period_end(contract_id) <= now:
+            return True
+        if self._state.meta.get(_unacknowledged_key(contract_id)):
+            return True
+        tally, meter = self._tally(contract_id), self.book.meter(contract_id, now)
+        moved = tally.sent_bytes + tally.received_bytes
+        if now - reported_at >= REFRESH_S and tally != self._tally_at_report(contract_id):
+            return True
+        accrued = self.book.accrued(contract_id, meter.move(bytes_in=max(0, moved - meter.bytes_in)))
+        return self._is_due(contract_id, accrued, moved, now)
+
+    def note_turn(self, contract_id: bytes) -> None:
+        """Remember what was counted when the provider was asked last."""
+        tally = self._tally(contract_id)
+        kept = json.dumps([tally.sent_bytes, tally.sent_chunks, tally.received_bytes, tally.deleted_chunks])
+        self._state.meta.set(f"turn:{contract_id.hex()}", kept)
+
+    def _tally_at_report(self, contract_id: bytes) -> Tally:
+        return Tally(*json.loads(self._state.meta.get(f"turn:{contract_id.hex()}") or "[]"))
+
+    def _is_due(self, contract_id: bytes, accrued: int, moved: int, now: int) -> bool:
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        owed = accrued - self.promised(contract_id)
+        if owed <= 0:
+            return False
+        if owed * 100 >= agreement.terms.credit_limit * DEMAND_PERCENT or self.book.unpaid_since(contract_id):
+            return True
+        kept = self._state.meta.get(_voucher_key(contract_id))
+        at, moved_then = json.loads(kept) if kept else (agreement.terms.start_at, 0)
+        return is_voucher_due(since_s=now - at, accrued_since=owed, moved_since_bytes=moved - moved_then)
+
+    def promised(self, contract_id: bytes) -> int:
+        """Sum all that was promised or given back, also on lanes that this device has forgotten; micro-VIBE."""
+        return self.book.vouchered(contract_id) + self._recovered(contract_id)
+
+    def unacknowledged(self, contract_id: bytes) -> Signed[Voucher] | None:
+        """Read a voucher of which nobody knows whether it arrived."""
+        if not self._state.meta.get(_unacknowledged_key(contract_id)):
+            return None
+        _, raw = self._state.vouchers.head(contract_id, self._key.public, self._lane_number(contract_id))
+        return parse_signed(raw, Voucher, self._network_id)
+
+    def acknowledged(self, contract_id: bytes) -> None:
+        """Note that the provider keeps the newest voucher."""
+        self._state.meta.delete(_unacknowledged_key(contract_id))
+
+    def next_voucher(self, contract_id: bytes, *, is_asked: bool = False) -> Signed[Voucher] | None:
+        """Sign and keep the voucher that is due by the newest report that both agree on.
+
+        Args:
+            contract_id: 32 bytes.
+            is_asked: sign for whatever is owed, because the provider or the user asks.
+
+        Returns:
+            The voucher, or None if none is due or the budget of the period is used up.
+        """
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        now = self._clock()
+        meter = self.book.meter(contract_id, 0)
+        own = self.book.accrued(contract_id, meter)
+        amount = self._within_budget(contract_id, own) - self.promised(contract_id)
+        is_due = is_asked or self._is_due(contract_id, own, meter.bytes_in, now)
+        if amount <= 0 or not is_due:
+            return None
+        with self._state.transaction():
+            lane = self._lane(contract_id, agreement.terms.provider_device)
+            cumulative = lane.head.cumulative + amount
+            report = self.book.newest(contract_id, MeterReport)
+            draft = lane.draft(
+                cumulative=cumulative,
+                covers_until=meter.at,
+                at=now,
+                own_meter=cumulative,
+                report=report[0].content_hash if report else NO_HASH,
+            )
+            voucher = sign_body(draft, self._key, self._network_id)
+            self.book.add_voucher(voucher, now)
+            self._state.meta.set(_unacknowledged_key(contract_id), "1")
+            self._state.meta.set(_voucher_key(contract_id), json.dumps([now, meter.bytes_in]))
+        return voucher
+
+    def _within_budget(self, contract_id: bytes, accrued: int) -> int:
+        """Cap what may be promised altogether by the budget of the period that runs."""
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        if not agreement.terms.budget:
+            return accrued
+        return min(accrued, self.book.charged(contract_id) + agreement.terms.budget)
+
+    def _lane(self, contract_id: bytes, payee: bytes) -> Lane:
+        number = self._lane_number(contract_id)
+        head, _ = self._state.vouchers.head(contract_id, self._key.public, number)
+        return Lane(contract_id, payee, self._key.public, number, head)
+
+    def _lane_number(self, contract_id: bytes) -> int:
+        return int(self._state.meta.get(_lane_key(contract_id)) or 0)
+
+    # --- after a restore -------------------------------------------------------------------------------------
+
+    def lose_lanes(self, contract_ids: Sequence[bytes]) -> None:
+        """Remember that the newest vouchers are not known any more: nothing is signed before `recover`."""
+        with self._state.transaction():
+            for contract_id in contract_ids:
+                agreement = self.book.agreement(contract_id)
+                assert agreement is not None
+                self._state.meta.set(_lost_key(contract_id), "1")
+                # What was moved since the backup is not known any more: only the capacity bounds it.
+                raise_tally(self._state, contract_id, agreement.terms.capacity_bytes)
+
+    def has_lost_lane(self, contract_id: bytes) -> bool:
+        """Tell whether the provider must be asked for its vouchers first."""
+        return self._state.meta.get(_lost_key(contract_id)) is not None
+
+    def recover(self, contract_id: bytes, shown: Sequence[bytes], new_lane: int) -> None:
+        """Take over what the provider holds, and go on with a new lane, on which nothing can be signed twice.
+
+        Args:
+            contract_id: 32 bytes.
+            shown: the newest voucher of each lane, as the provider shows them.
+            new_lane: a number that this device has never used.
+        """
+        agreement = self.book.agreement(contract_id)
+        assert agreement is not None
+        vouchers = [parse_signed(raw, Voucher, self._network_id) for raw in shown]
+        known = self._state.vouchers.total(contract_id)
+        total = sum(
+            voucher.body.cumulative
+            for voucher in vouchers
+            if voucher.body.contract == contract_id and voucher.signer == voucher.body.device
+        )
+        with self._state.transaction():
+            self._state.meta.set(_recovered_key(contract_id), str(max(0, total - known)))
+            self._state.meta.set(_lane_key(contract_id), str(new_lane))
+            self._state.meta.delete(_unacknowledged_key(contract_id))
+            self._state.meta.delete(_lost_key(contract_id))
+
+    def _recovered(self, contract_id: bytes) -> int:
+        return int(self._state.meta.get(_recovered_key(contract_id)) or 0)
+
+
+def _after(meter: Meter, receipt: Receipt) -> Meter:
+    """Move the meter as a receipt says."""
+    counted = meter.advance(receipt.at)
+    sign = -1 if receipt.is_release else 1
+    stored_bytes = counted.stored_bytes + sign * receipt.batch_bytes
+    stored_chunks = max(0, counted.stored_chunks + sign * receipt.count)
+    if stored_bytes != receipt.stored_bytes:
+        raise OverMeteredError("the total of a receipt does not follow from the one before")
+    return Meter(counted.at, stored_bytes, stored_chunks, counted.byte_seconds, counted.bytes_in, counted.bytes_out)
+
+
+def _unacknowledged_key(contract_id: bytes) -> str:
+    return f"voucher_sent:{contract_id.hex()}"
+
+
+def _voucher_key(contract_id: bytes) -> str:
+    return f"voucher_at:{contract_id.hex()}"
+
+
+def _lane_key(contract_id: bytes) -> str:
+    return f"lane:{contract_id.hex()}"
+
+
+def _lost_key(contract_id: bytes) -> str:
+    return f"lane_lost:{contract_id.hex()}"
+
+
+def _recovered_key(contract_id: bytes) -> str:
+    return f"recovered:{contract_id.hex()}"

@@ -1,0 +1,103 @@
+"""The answering side of settlement in a node: meters are brought up to now first; credit notes and notices besides.
+
+Source: protocols/specs/settle.md, "Answering".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sovereign_crypto.signing import SigningKey
+from sovereign_crypto.statement import NETWORK_ID_MAIN, StatementType
+from sovereign_node.services.money.book import MoneyBook
+from sovereign_node.services.money.notes import NoteKeeper
+from sovereign_node.services.money.provider_meter import ProviderMeter
+from sovereign_node.store import State
+from sovereign_protocols.errors import ProtocolError
+from sovereign_protocols.market.desk import Caller
+from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.wire import Message, Refuse
+from sovereign_protocols.settle import messages as m
+from sovereign_protocols.settle.bodies import CreditNote, Voucher
+from sovereign_protocols.settle.desk import SettlementDesk
+from sovereign_protocols.settle.signed import parse_signed
+
+_METERED = (m.ReportQuery, m.ReceiptQuery, m.StatementQuery, m.StatementCosign, m.VoucherNote)
+
+
+class MoneyDesk:
+    """Answers requests about money as a provider, and credit notes as either side.
+
+    Args:
+        key: of this device.
+        state: contracts and acts.
+        book: of the provider's side.
+        meter: of the provider's side.
+        notes: credit notes of both sides.
+        clock: wall time.
+        network_id: 32 bytes.
+    """
+
+    def __init__(
+        self,
+        *,
+        key: SigningKey,
+        state: State,
+        book: MoneyBook,
+        meter: ProviderMeter,
+        notes: NoteKeeper,
+        clock: Callable[[], int],
+        network_id: bytes = NETWORK_ID_MAIN,
+    ) -> None:
+        self._state = state
+        self._meter = meter
+        self._notes = notes
+        self._network_id = network_id
+        self._key = key
+        self._desk = SettlementDesk(device_key=key, book=book, clock=clock, network_id=network_id)
+
+    def handle(self, caller: Caller, request: Message) -> Message:
+        """Answer one request; blocks."""
+        try:
+            match request:
+                case m.CreditOffer(note=raw):
+                    return m.CreditAnswer(self._notes.take(caller, parse_signed(raw, CreditNote, self._network_id)))
+                case m.NoticeQuery(contract=contract_id):
+                    return m.NoticeList(self._notices(caller, contract_id))
+        except RefusedError as refusal:
+            return Refuse.of(refusal)
+        except ProtocolError:
+            return Refuse(Reason.MALFORMED.value, {})
+        metered = self._contract_of(request)
+        if metered is not None and self._is_customer(caller, metered):
+            self._meter.flush(metered)
+        answer = self._desk.handle(caller, request)
+        if isinstance(answer, m.VoucherKept) and metered is not None:
+            self._meter.look_again(metered)
+            self._meter.flush(metered)
+        return answer
+
+    def _contract_of(self, request: Any) -> bytes | None:
+        if not isinstance(request, _METERED):
+            return None
+        if isinstance(request, m.VoucherNote):
+            try:
+                return parse_signed(request.voucher, Voucher, self._network_id).body.contract
+            except ProtocolError:
+                return None
+        return getattr(request, "contract", None)
+
+    def _is_customer(self, caller: Caller, contract_id: bytes) -> bool:
+        row = self._state.contracts.get(contract_id)
+        return row is not None and row.role == "provider" and row.customer_identity == caller.identity
+
+    def _notices(self, caller: Caller, contract_id: bytes) -> tuple[bytes, ...]:
+        if not self._is_customer(caller, contract_id):
+            raise RefusedError(Reason.UNKNOWN_CONTRACT)
+        own = [
+            item.raw
+            for item in self._state.contracts.statements(contract_id)
+            if item.statement_type == int(StatementType.ACCEPTANCE) and item.signer == self._key.public
+        ]
+        return tuple(own[-m.MAX_NOTICES :])

@@ -1,0 +1,299 @@
+"""One conversation of a customer's device with a provider: receipts, statement, report, voucher, notes, notices."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_peer_id
+from sovereign_node.clock import Clock
+from sovereign_node.errors import NodeError
+from sovereign_node.services.money.customer_books import CustomerBooks, OverMeteredError
+from sovereign_node.services.money.notes import NoteKeeper
+from sovereign_node.services.money.overdue import keep_act
+from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_finder import PeerFinder, unreachable
+from sovereign_node.store import State
+from sovereign_node.store.contracts import Contract
+from sovereign_protocols.errors import ProtocolError
+from sovereign_protocols.market.acts import SignedAct
+from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.market.shell import PeerCheck
+from sovereign_protocols.settle.bodies import CreditNote
+from sovereign_protocols.settle.messages import MAX_RECEIPTS, PROTOCOL_ID
+from sovereign_protocols.settle.shell import SettlementClient, open_settlement
+from sovereign_protocols.settle.signed import Signed
+
+log = structlog.get_logger(__name__)
+
+#: Periods that one turn may close, and pages of receipts that it may read; the next turn goes on.
+MAX_STEPS = 400
+
+
+class Turns:
+    """Speaks with providers as their customer.
+
+    Args:
+        state: this node's state.
+        identity: certificate to show.
+        finder: reaches providers.
+        books: decides.
+        notes: credit notes.
+        clock: wall time.
+        check: proves the provider's identity.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        identity: OwnIdentity,
+        finder: PeerFinder,
+        books: CustomerBooks,
+        notes: NoteKeeper,
+        clock: Clock,
+        check: PeerCheck | None,
+    ) -> None:
+        self._state = state
+        self._identity = identity
+        self._finder = finder
+        self._books = books
+        self._notes = notes
+        self._clock = clock
+        self._check = check
+        self._locks: dict[bytes, trio.Lock] = {}
+
+    @asynccontextmanager
+    async def session(self, device: bytes) -> AsyncIterator[SettlementClient]:
+        """Serve the block with a conversation about money.
+
+        Args:
+            device: public key of the other side's device.
+
+        Raises:
+            NodeError: unreachable, or it refuses.
+        """
+        peer_id = peer_id_from_public_key(device)
+        stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
+        try:
+            async with open_settlement(
+                stream,
+                certificate=self._identity.certificate.raw,
+                provider_device=public_key_from_peer_id(peer_id),
+                clock=self._clock,
+                check=self._check,
+                network_id=self._identity.network_id,
+            ) as client:
+                yield client
+        except RefusedError as error:
+            raise refusal_in_words(error, peer_id) from error
+        except ProtocolError as error:
+            raise unreachable(peer_id) from error
+
+    async def take(self, contract: Contract, *, is_asked: bool = False) -> bool:
+        """Bring both sides of one contract together.
+
+        Args:
+            contract: in which this identity is the customer.
+            is_asked: pay whatever is owed, even if no voucher is due.
+
+        Returns:
+            Whether both sides agree and nothing that is due is left.
+
+        Raises:
+            NodeError: the provider cannot be reached, or refuses.
+        """
+        lock = self._locks.setdefault(contract.contract_id, trio.Lock())
+        async with lock, self.session(contract.provider_device) as client:
+            done = await Turn(client, contract, self._books, self._notes, self._state, self._clock).run(is_asked)
+            await trio.to_thread.run_sync(self._books.note_turn, contract.contract_id)
+        return done
+
+    async def recover(self, contract: Contract, shown: tuple[bytes, ...]) -> None:
+        """Take over what a provider holds of this device's vouchers, after the state was restored."""
+        new_lane = 1 + secrets.randbelow(65_535)
+        await trio.to_thread.run_sync(self._books.recover, contract.contract_id, shown, new_lane)
+
+
+class Turn:
+    """The steps of one conversation about one contract.
+
+    Args:
+        client: open conversation.
+        contract: in which this identity is the customer.
+        books: decides.
+        notes: credit notes.
+        state: this node's state.
+        clock: wall time.
+    """
+
+    def __init__(
+        self,
+        client: SettlementClient,
+        contract: Contract,
+        books: CustomerBooks,
+        notes: NoteKeeper,
+        state: State,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._contract = contract
+        self._id = contract.contract_id
+        self._books = books
+        self._notes = notes
+        self._state = state
+        self._clock = clock
+
+    async def run(self, is_asked: bool) -> bool:
+        """See Turns.take."""
+        await self._hand_in_voucher()
+        await self._hand_in_notes()
+        await self._read_notices()
+        try:
+            if not await self._agree():
+                return False
+        except OverMeteredError as error:
+            await self._object(str(error))
+            return False
+        voucher = await trio.to_thread.run_sync(lambda: self._books.next_voucher(self._id, is_asked=is_asked))
+        if voucher is not None:
+            await self._hand_in_voucher()
+        return True
+
+    async def _hand_in_voucher(self) -> None:
+        voucher = await trio.to_thread.run_sync(self._books.unacknowledged, self._id)
+        if voucher is not None:
+            await self._client.send_voucher(voucher)
+            await trio.to_thread.run_sync(self._books.acknowledged, self._id)
+
+    async def _hand_in_notes(self) -> None:
+        for note in await trio.to_thread.run_sync(self._notes.waiting, self._id):
+            if note.body.payer == self._contract.customer_identity:
+                await hand_in_note(self._client, self._notes, note)
+
+    async def _read_notices(self) -> None:
+        for act in await self._client.notices(self._id):
+            await trio.to_thread.run_sync(self._keep_notice, act)
+
+    def _keep_notice(self, act: SignedAct) -> None:
+        """Keep a notice; a new one is told in the audit log."""
+        row = self._state.contracts.get(self._id)
+        assert row is not None
+        with self._state.transaction():
+            known = {item.statement_hash for item in self._state.contracts.statements(self._id)}
+            keep_act(self._state, act, row, self._clock())
+            if act.statement_hash not in known:
+                self._state.audit.record(
+                    "provider", f"notice_{act.act.kind.value}", self._id.hex(), "ok", at=self._clock()
+                )
+
+    async def _agree(self) -> bool:
+        """Take receipts, statements and a report until both sides stand at the same point; False if they cannot."""
+        given_up = await trio.to_thread.run_sync(self._books.given_up, self._id)
+        for _ in range(MAX_STEPS):
+            if not await self._take_receipts():
+                if not await self._take_statement():
+                    return False
+                continue
+            if await trio.to_thread.run_sync(self._books.book.period_end, self._id) <= self._clock():
+                if not await self._take_statement():
+                    return False
+                continue
+            if self._contract.state == "closed":
+                return await self._finish()
+            report = await self._client.report(self._id)
+            newest = await trio.to_thread.run_sync(self._books.newest_receipt, self._id)
+            if report.body.inputs != newest[1]:
+                # Something changed between the two questions, unless the provider shows no receipt for it.
+                if (
+                    await self._take_receipts()
+                    and report.body.inputs
+                    != (await trio.to_thread.run_sync(self._books.newest_receipt, self._id))[1]
+                ):
+                    raise OverMeteredError("the report rests on receipts that are not shown")
+                continue
+            try:
+                await trio.to_thread.run_sync(self._books.take_report, self._id, report, given_up)
+            except OverMeteredError as error:
+                dispute = await trio.to_thread.run_sync(self._books.dispute, self._id, report)
+                await self._client.dispute(dispute)
+                log.warning("meter_disputed", contract_id=self._id.hex(), reason=error.what)
+                return False
+            return True
+        return False
+
+    async def _finish(self) -> bool:
+        """Agree with the last statement of a contract that both parties closed."""
+        done = await self._take_statement()
+        if done:
+            await trio.to_thread.run_sync(self._state.meta.set, final_key(self._id), "1")
+        return done
+
+    async def _take_receipts(self) -> bool:
+        """Read what is new; False if the next receipt belongs to the next period."""
+        for _ in range(MAX_STEPS):
+            seq, _hash = await trio.to_thread.run_sync(self._books.newest_receipt, self._id)
+            page = await self._client.receipts(self._id, seq)
+            taken = await trio.to_thread.run_sync(self._books.take_receipts, self._id, page)
+            if taken < len(page):
+                return False
+            if len(page) < MAX_RECEIPTS:
+                return True
+        return True
+
+    async def _take_statement(self) -> bool:
+        """Agree with the statement of the period that ended; False if there is none yet, or it differs."""
+        period = await trio.to_thread.run_sync(lambda: len(self._books.book.statements(self._id)))
+        try:
+            theirs = await self._client.statement(self._id, period)
+        except RefusedError as error:
+            if error.reason is Reason.STATE:
+                return False
+            raise
+        try:
+            own = await trio.to_thread.run_sync(self._books.take_statement, self._id, theirs)
+        except RefusedError as error:
+            log.warning("statement_refused", contract_id=self._id.hex(), period=period, **error.data)
+            await self._note_trouble("statement_refused")
+            return False
+        await self._client.cosign(own)
+        return True
+
+    async def _object(self, reason: str) -> None:
+        """Hand in the own figures against a report, because receipts already cannot be true."""
+        report = await self._client.report(self._id)
+        dispute = await trio.to_thread.run_sync(self._books.dispute, self._id, report)
+        await self._client.dispute(dispute)
+        log.warning("meter_disputed", contract_id=self._id.hex(), reason=reason)
+
+    async def _note_trouble(self, action: str) -> None:
+        await trio.to_thread.run_sync(
+            lambda: self._state.audit.record("node", action, self._id.hex(), "failed", at=self._clock())
+        )
+
+
+def final_key(contract_id: bytes) -> str:
+    """Name the note that a closed contract has its last statement."""
+    return f"final:{contract_id.hex()}"
+
+
+async def hand_in_note(client: SettlementClient, notes: NoteKeeper, note: Signed[CreditNote]) -> bool:
+    """Offer an own note to the other party; returns whether it signed too."""
+    copy = await client.credit(note)
+    if copy is None:
+        return False
+    await trio.to_thread.run_sync(notes.count, note, copy)
+    return True
+
+
+def refusal_in_words(error: RefusedError, peer_id: str) -> NodeError:
+    """Put a refusal about money into words."""
+    figures = ", ".join(f"{name} {value:,}" for name, value in error.data.items())
+    return NodeError(
+        f"provider_refused_{error.reason.value}",
+        f"{peer_id} refused: {error.reason.value}" + (f" ({figures})" if figures else ""),
+        "the contract's papers are kept: sovereign dispute export CONTRACT",
+    )
