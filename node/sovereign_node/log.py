@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections import Counter
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import structlog
@@ -12,6 +14,7 @@ import structlog
 # Fields whose values must never reach a log, whoever adds them.
 SECRET_FIELDS = frozenset({"passphrase", "seed", "secret", "kit", "token", "key", "private_key"})
 MAX_VALUE_CHARACTERS = 300
+MAX_LINES_PER_MINUTE = 100
 
 
 def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -21,9 +24,47 @@ def redact(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mutable
             event[name] = "[hidden]"
         elif isinstance(value, bytes):
             event[name] = value[:32].hex()
-        elif isinstance(value, str) and len(value) > MAX_VALUE_CHARACTERS:
-            event[name] = value[:MAX_VALUE_CHARACTERS] + "…"
+        elif isinstance(value, str):
+            event[name] = _harmless(value)
     return event
+
+
+def _harmless(text: str) -> str:
+    """Spell what steers a terminal or starts a line of its own, and cut."""
+    if len(text) > MAX_VALUE_CHARACTERS:
+        text = text[:MAX_VALUE_CHARACTERS] + "…"
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+class LineBudget:
+    """Drops events beyond so many of one name per minute, and counts them in the next one that passes.
+
+    Peers cause most events, with as many identities as they like, so that a limit per peer would be none.
+
+    Args:
+        clock: seconds, from any start.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._minute = -1
+        self._lines: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
+
+    def __call__(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Pass an event on, or drop it."""
+        minute = int(self._clock() // 60)
+        if minute != self._minute:
+            self._minute = minute
+            self._lines.clear()
+        name = str(event.get("event"))
+        self._lines[name] += 1
+        if self._lines[name] > MAX_LINES_PER_MINUTE:
+            self._left_out[name] += 1
+            raise structlog.DropEvent
+        if left_out := self._left_out.pop(name, 0):
+            event["left_out_before"] = left_out
+        return event
 
 
 def configure_logging(level: str = "warning") -> None:
@@ -35,6 +76,7 @@ def configure_logging(level: str = "warning") -> None:
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
+            LineBudget(),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact,

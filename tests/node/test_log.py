@@ -1,7 +1,7 @@
 import pytest
 import structlog
 
-from sovereign_node.log import configure_logging
+from sovereign_node.log import MAX_LINES_PER_MINUTE, MAX_VALUE_CHARACTERS, LineBudget, configure_logging, redact
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +28,35 @@ def test_events_below_the_level_are_not_shown(capsys: pytest.CaptureFixture[str]
     configure_logging("warning")
     structlog.get_logger("x").info("dial_failed")
     assert capsys.readouterr().err == ""
+
+
+def test_what_peers_made_is_cut_and_spelled() -> None:
+    event = redact(
+        None, "info", {"event": "x", "reason": "\x1b[2J\nforged line", "long": "a" * 999, "raw": b"\0" * 99}
+    )
+    assert event["reason"] == "\\x1b[2J\\nforged line"
+    assert len(event["long"]) == MAX_VALUE_CHARACTERS + 1
+    assert event["raw"] == "00" * 32
+
+
+def test_a_flood_of_one_event_is_dropped_and_counted() -> None:
+    now = 0.0
+    budget = LineBudget(lambda: now)
+
+    def passes(name: str) -> bool:
+        try:
+            budget(None, "info", {"event": name})
+        except structlog.DropEvent:
+            return False
+        return True
+
+    assert sum(passes("refused") for _ in range(1000)) == MAX_LINES_PER_MINUTE
+    assert passes("other")
+    now = 60.0
+    assert budget(None, "info", {"event": "refused"}) == {"event": "refused", "left_out_before": 900}
+    assert budget(None, "info", {"event": "refused"}) == {"event": "refused"}
+
+
+@pytest.mark.parametrize("event", [{}, {"event": None}])
+def test_events_without_a_name_count_as_one(event: dict[str, object]) -> None:
+    assert LineBudget(lambda: 0.0)(None, "info", event) == event

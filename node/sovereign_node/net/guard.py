@@ -17,8 +17,19 @@ from sovereign_node.net.errors import NegotiationError
 from sovereign_node.net.muxers import peer_stream_of
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.yamux_adapter import MuxedStream
+from sovereign_protocols.errors import ConnectionLostError, RemoteError, RemoteProtocolError
 
 _log = structlog.get_logger(__name__)
+
+# What a peer brings about at will: no traceback for it, or strangers fill the disk with our log.
+_PEERS_DOING = (
+    RemoteProtocolError,
+    RemoteError,
+    ConnectionLostError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.TooSlowError,
+)
 
 Handler = Callable[[PeerStream], Awaitable[None]]
 
@@ -93,6 +104,9 @@ class StreamDispatcher:
             else:
                 net_stream.set_protocol(protocol_id)
                 await self._services[protocol_id](net_stream)
+        except _PEERS_DOING as error:
+            _log.info("stream_ended_by_peer", peer_id=stream.peer_id, protocol_id=protocol_id, reason=repr(error))
+            await stream.reset()
         except Exception:  # noqa: BLE001 - the supervisor of the stream: its failure must not reach the host
             _log.warning("stream_handler_failed", peer_id=stream.peer_id, protocol_id=protocol_id, exc_info=True)
             await stream.reset()
