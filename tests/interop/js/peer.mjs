@@ -199,10 +199,13 @@ function cidOf (key) {
 }
 
 async function store (node, wireKey, value) {
-  const told = { stored: 0, refused: 0 }
+  const told = { stored: 0, refused: 0, errors: [] }
   for await (const event of node.services.dht.put(wireKey, value)) {
     if (event.name === 'PEER_RESPONSE' && event.messageName === 'PUT_VALUE') told.stored++
-    if (event.name === 'QUERY_ERROR') told.refused++
+    if (event.name === 'QUERY_ERROR') {
+      told.refused++
+      told.errors.push(event.error.message)
+    }
   }
   return told
 }
