@@ -305,7 +305,8 @@ def usable_addresses(addresses: Iterable[bytes]) -> tuple[bytes, ...]:
 
 def _enum(kind: type[Enumeration], value: int | None) -> Enumeration:
     try:
-        return kind(-1 if value is None else value)
+        # Some implementations leave out a 0.
+        return kind(value or 0)
     except ValueError as error:
         raise CircuitMessageError(f"no such {kind.__name__}") from error
 
