@@ -31,6 +31,8 @@ FILE_HEADER: Final = struct.Struct(">8sQ")
 RECORD_MAGIC: Final = b"SVRC"
 RECORD_HEADER: Final = struct.Struct(">4sI32s32s")
 RECORD_HEADER_BYTES: Final = 80
+#: From this size on, what was written or read does not stay in the page cache.
+_LARGE_BYTES: Final = 256 * 1024
 
 
 class Location(NamedTuple):
@@ -116,6 +118,8 @@ class Segments:
             offset += record_bytes(size)
         self._files.write(self._descriptor, buffers, self.end)
         self._files.sync(self._descriptor)
+        if offset - self.end >= _LARGE_BYTES:
+            self._files.drop_cached(self._descriptor, self.end, offset - self.end)
         return locations
 
     def advance(self, locations: Iterable[Location]) -> None:
@@ -148,6 +152,8 @@ class Segments:
                     data = os.pread(descriptor, location.size, location.offset)
                 except OSError:
                     data = b""
+                if location.size >= _LARGE_BYTES:
+                    self._files.drop_cached(descriptor, location.offset, location.size)
                 yield data if len(data) == location.size else None
         finally:
             if descriptor >= 0:

@@ -144,6 +144,14 @@ class YamuxStream(PeerStream):
         self.connection.flush()
         return data
 
+    def receive_nowait(self, max_bytes: int) -> bytes:
+        """Return what lies ready, at most `max_bytes` of it; nothing if there is nothing now."""
+        if self._closed or self._receiving or not self.core.received.size_bytes:
+            return b""
+        data = self.connection.yamux.read(self.core, max_bytes, trio.current_time())
+        self.connection.flush()
+        return data
+
     async def receive_into(self, target: memoryview) -> int:
         """Fill the start of `target` with what is there.
 

@@ -215,12 +215,10 @@ class Reader:
     def _fixed(self, file: LargeFile, descriptor: int, cut_bytes: int) -> Iterator[Batch]:
         number = 0
         while True:
-            window = bytearray(WINDOW_BYTES)
-            filled = _fill(descriptor, memoryview(window))
-            view = memoryview(window)[:filled]
-            pieces = [view[at : at + cut_bytes] for at in range(0, filled, cut_bytes)]
-            file.size_bytes += filled
-            last = filled < WINDOW_BYTES
+            view = memoryview(_read_window(descriptor, file.size_bytes))
+            pieces = [view[at : at + cut_bytes] for at in range(0, len(view), cut_bytes)]
+            file.size_bytes += len(view)
+            last = len(view) < WINDOW_BYTES
             yield Part(file, number, pieces, last)
             if last:
                 return
@@ -253,18 +251,16 @@ class Reader:
         yield Part(file, file.total, [], True)
 
     def _windows(self, file: LargeFile, descriptor: int) -> Iterator[Batch]:
-        carry = b""
         while not self._stop.is_set():
-            window = bytearray(len(carry) + WINDOW_BYTES)
-            window[: len(carry)] = carry
-            filled = _fill(descriptor, memoryview(window)[len(carry) :])
-            file.size_bytes += filled
-            view = memoryview(window)[: len(carry) + filled]
+            view = memoryview(_read_window(descriptor, file.size_bytes))
             pieces = [view[piece.offset : piece.offset + piece.length] for piece in self._cutter.cut_buf(view)]
-            ended = filled < WINDOW_BYTES
-            # The end of the window is no cut point; the file may go on.
-            carry = b"" if ended or not pieces else bytes(pieces.pop())
+            ended = len(view) < WINDOW_BYTES
+            if not ended and len(pieces) > 1:
+                # The end of the window is no cut point: the last piece is read again with what follows it, which
+                # costs less than keeping a copy.
+                pieces.pop()
             if pieces:
+                file.size_bytes += sum(map(len, pieces))
                 yield Part(file, file.total, pieces, False)
                 file.total += 1
             if ended:
@@ -285,11 +281,12 @@ def looks_like_database(path: bytes) -> bool:
         os.close(descriptor)
 
 
-def _fill(descriptor: int, view: memoryview) -> int:
-    filled = 0
-    while filled < len(view):
-        count = os.readv(descriptor, [view[filled:]])
-        if not count:
+def _read_window(descriptor: int, at: int) -> bytes:
+    """Read one window; less only at the end of the file."""
+    data = os.pread(descriptor, WINDOW_BYTES, at)
+    while len(data) < WINDOW_BYTES:
+        more = os.pread(descriptor, WINDOW_BYTES - len(data), at + len(data))
+        if not more:
             break
-        filled += count
-    return filled
+        data += more
+    return data

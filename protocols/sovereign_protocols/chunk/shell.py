@@ -1,5 +1,6 @@
 """Moves bytes between a stream and one end of the chunk protocol; the shells of both ends stand on this."""
 
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -9,6 +10,8 @@ from sovereign_protocols.chunk.endpoint import Endpoint
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, RemoteProtocolError
 
 RECEIVE_BYTES: Final = 256 * 1024
+# What is taken in one turn of the event loop.
+_TURN_BYTES: Final = 1024 * 1024
 
 
 class Wire:
@@ -25,6 +28,8 @@ class Wire:
         self._something_to_send = trio.Event()
         self._sent = trio.Event()
         self._is_sending = False
+        # Streams of ours hand out what lies ready without the price of another wait.
+        self._receive_nowait: Callable[[int], bytes] | None = getattr(stream, "receive_nowait", None)
 
     def flush_soon(self) -> None:
         """Wake the writer, after something was queued in the core."""
@@ -57,7 +62,13 @@ class Wire:
                 raise RemoteProtocolError(ErrorCode.TIMEOUT, "the peer is too slow")
         if not data:
             raise ConnectionLostError("the stream ended")
-        self._core.receive_data(bytes(data), trio.current_time())
+        now = trio.current_time()
+        self._core.receive_data(bytes(data), now)
+        if self._receive_nowait is not None:
+            taken = len(data)
+            while taken < _TURN_BYTES and (data := self._receive_nowait(RECEIVE_BYTES)):
+                self._core.receive_data(data, now)
+                taken += len(data)
 
     async def flush(self) -> None:
         """Send all that is queued.
