@@ -136,7 +136,11 @@ async def open_node(
         )
         try:
             relay = make_relay(config, keys)
-            limits = NetworkLimits(connections=config.net.max_connections)
+            limits = NetworkLimits(
+                connections=config.net.max_connections,
+                upload_bytes_per_s=config.net.upload_limit_bytes_per_s,
+                download_bytes_per_s=config.net.download_limit_bytes_per_s,
+            )
             listen = await trio.to_thread.run_sync(remembered_listen, config.net.listen, state)
             async with (
                 open_network(

@@ -44,6 +44,8 @@ class NetworkLimits:
         window_bytes: received bytes that may wait to be read, over all peers.
         ping_interval_s: silence after which a connection is checked.
         ping_timeout_s: how long an answer may take.
+        upload_bytes_per_s: bytes sent over all connections, 0 for no limit; below 32 KiB checks of life suffer.
+        download_bytes_per_s: the same for bytes received; with the fast stack only, as the other.
     """
 
     connections: int = 300
@@ -56,6 +58,8 @@ class NetworkLimits:
     window_bytes: int = 64 * 1024 * 1024
     ping_interval_s: float = 10.0
     ping_timeout_s: float = 5.0
+    upload_bytes_per_s: int = 0
+    download_bytes_per_s: int = 0
 
 
 def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:

@@ -28,7 +28,8 @@ from sovereign_node.net.identity import to_libp2p_id
 from sovereign_node.net.knock import knock
 from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
 from sovereign_node.net.own_addresses import OwnAddresses
-from sovereign_node.net.paths import rank_of_address, rank_of_path
+from sovereign_node.net.pace import pace_or_none
+from sovereign_node.net.paths import RELAYED, rank_of_address, rank_of_path
 from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.transports import PipeTransport
@@ -68,6 +69,8 @@ class Network:
         self._connections: dict[str, list[Connection]] = {}
         self._watchers: list[ConnectionWatcher] = []
         self._nursery: trio.Nursery | None = None
+        self._upload = pace_or_none(limits.upload_bytes_per_s)
+        self._download = pace_or_none(limits.download_bytes_per_s)
         self.own = OwnAddresses(self._transports)
         self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports, self.own.source_port)
         self._dials = Dials(self._dialer, self.is_connected)
@@ -131,11 +134,7 @@ class Network:
             self._swarm.upgrader.on_knock = handler
 
     async def knock(self, peer_id: str, address: str, token: bytes, *, timeout_s: float) -> bool:
-        """Dial a peer anew and hand over a token of 16 bytes, without making a connection.
-
-        Returns:
-            Whether the peer was there and had expected the token.
-        """
+        """Dial a peer anew and hand over a token of 16 bytes; True if it was there and had expected it."""
         return await knock(self._swarm.upgrader, peer_id, address, token, timeout_s=timeout_s)
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
@@ -276,10 +275,7 @@ class Network:
                 closers.start_soon(connection.close)
 
     async def check_connections(self, *, timeout_s: float = 3.0) -> None:
-        """Ask every connection now whether it lives, and close those that do not answer.
-
-        For when the machine woke up, or is in another network.
-        """
+        """Ask every connection now whether it lives, as after sleep, and close those that do not answer."""
 
         async def check(connection: Connection) -> None:
             if await liveness.ping(connection, timeout_s=timeout_s) is None:
@@ -313,26 +309,20 @@ class Network:
         if self._nursery is not None:
             self._nursery.start_soon(self._serve_transport, transport)
 
-    async def adopt(self, pipe: Pipe, peer_id: str, *, initiator: bool) -> bool:
-        """Upgrade a pipe that was opened by other means than a dial; the ends must have agreed who begins.
-
-        Returns:
-            Whether it became a connection.
-        """
+    async def adopt(self, pipe: Pipe, peer_id: str, *, initiator: bool) -> None:
+        """Upgrade a pipe that was opened by other means than a dial; the ends must have agreed who begins."""
         if not initiator:
             await self.door.accept(pipe)
-            return self.is_connected(peer_id)
+            return
         try:
             with trio.fail_after(self._limits.handshake_timeout_s):
                 await self._swarm.upgrade_outbound_raw_conn(RawConnection(pipe, True), to_libp2p_id(peer_id))
         except (BaseLibp2pError, NetError, trio.TooSlowError, trio.BrokenResourceError):
             await pipe.close()
-            return False
         except BaseException:
             with trio.CancelScope(shield=True):
                 await pipe.close()
             raise
-        return True
 
     async def _serve_transport(self, transport: PipeTransport) -> None:
         async def accept(stream: trio.abc.Stream, address: str) -> None:
@@ -372,6 +362,9 @@ class Network:
             return
         group = self._connections.setdefault(connection.peer_id, [])
         group.append(connection)
+        if connection.pipe.path != RELAYED:
+            # The connection to the relay carries a circuit's bytes, and counts them.
+            connection.pipe.upload, connection.pipe.download = self._upload, self._download
         self._nursery.start_soon(self._watch, connection)
         self._dials.note_connected(connection.peer_id)
         if len(group) == 1:

@@ -13,6 +13,8 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 
+from sovereign_node.net.pace import Pace
+
 # Paths without a third party between the peers.
 DIRECT_PATHS = ("direct", "lan")
 
@@ -34,6 +36,10 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
         path: kind of way the bytes take ("direct", "lan", "relayed", ...).
         remote: IP address and port of the other end, if it has one.
         local_port: TCP port of this end, if it has one.
+
+    Attributes:
+        upload: limit on bytes per second sent, None for none; not kept during the handshake.
+        download: the same for bytes received.
     """
 
     def __init__(
@@ -50,6 +56,8 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
         self.path = path
         self.remote = remote
         self.local_port = local_port
+        self.upload: Pace | None = None
+        self.download: Pace | None = None
         self.bytes_received = 0
         self.bytes_sent = 0
 

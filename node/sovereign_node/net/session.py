@@ -87,6 +87,9 @@ class NoiseSession:
                     raise SessionError("the connection ended within a record")
                 return []
             self.pipe.bytes_received += count
+            if self.pipe.download is not None:
+                # Reading later fills the buffers before us, until the sender waits.
+                await self.pipe.download.take(count)
             self._inbox_end += count
             self._was_filled = self._inbox_end == len(self._inbox)
             messages = self._open_records()
@@ -188,7 +191,13 @@ class NoiseSession:
             SessionError: the connection broke.
         """
         try:
-            await self.pipe.stream.send_all(sealed)
+            if self.pipe.upload is None:
+                await self.pipe.stream.send_all(sealed)
+            else:
+                for start in range(0, len(sealed), self.pipe.upload.piece_bytes):
+                    piece = sealed[start : start + self.pipe.upload.piece_bytes]
+                    await self.pipe.upload.take(len(piece))
+                    await self.pipe.stream.send_all(piece)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SessionError(f"connection lost: {error}") from error
         self.pipe.bytes_sent += len(sealed)

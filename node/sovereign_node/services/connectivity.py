@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 # A connection through a third party is left alone for a moment, then improved more and more rarely.
 FIRST_IMPROVEMENT_S = 1.0
-LATER_IMPROVEMENTS_S = (10.0, 30.0, 60.0, 300.0, 900.0)
+LATER_IMPROVEMENTS_S = (5.0, 15.0, 30.0, 60.0, 300.0, 900.0)
 IMPROVE_TICK_S = 1.0
 MAX_IMPROVING = 4
 MAX_SHARED_RELAYS = 2
