@@ -27,8 +27,10 @@ def up(
     """Run the node until Ctrl-C; with --json, print its status once when it is ready."""
     session.data_dir.require_initialised()
     from sovereign_node.app import RunOptions, run_node
+    from sovereign_node.interpreter import set_up_interpreter
 
     banner = Banner(session)
+    set_up_interpreter()
     run_node(
         RunOptions(
             data_dir=session.data_dir,
