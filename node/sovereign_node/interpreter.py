@@ -17,6 +17,6 @@ def set_up_interpreter() -> None:
     """Call once, after everything has been imported and before the event loop starts."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     gc.collect()
-    # What was imported lives as long as the process; looking through its 100,000 objects stops everything for 60 ms.
+    # What was imported lives as long as the process; looking through its 100,000 objects takes 60 ms.
     gc.freeze()
     gc.set_threshold(_YOUNGEST_OBJECTS, 10, 10)
