@@ -16,6 +16,7 @@ from sovereign_node.errors import NodeError
 
 ROLES = ("server", "mobile", "provider")
 STACKS = ("fast", "stock")
+ACCEPT = ("everyone", "friends", "own")
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -36,6 +37,12 @@ class NetConfig:
     stack: str = _setting("fast", "fast: own Noise session and Yamux muxer; stock: those of py-libp2p")
     mdns: bool = _setting(True, "find and announce peers on the local network")
     max_connections: int = _setting(60, "connections kept at most; home routers suffer above about 60")
+    relay: bool = _setting(
+        True, "a server or provider carries connections of peers that others can't reach directly"
+    )
+    relay_bytes_per_peer_per_h: int = _setting(
+        1_000_000_000, "bytes carried per hour for one peer that is neither an own device nor under contract"
+    )
     upload_limit_bytes_per_s: int = _setting(0, "bytes per second sent at most, 0 for no limit")
     download_limit_bytes_per_s: int = _setting(0, "bytes per second received at most, 0 for no limit")
 
@@ -65,6 +72,9 @@ class ProviderConfig:
     uptime_bonus_permille: int = _setting(1500, "multiplier at 99.9 % uptime, in thousandths")
     credit_limit_micro_vibe: int = _setting(5_000_000, "what a customer may owe before uploads stop, micro-VIBE")
     region: str = _setting("", "region label shown in the offer")
+    accept: str = _setting("everyone", "whose contracts are accepted: everyone, friends or own")
+    friends: tuple[str, ...] = _setting((), "identities, hexadecimal, that store without charge")
+    free_allowance_bytes: int = _setting(0, "bytes stored without charge for each customer")
     grace_days: int = _setting(30, "days that deleted chunks stay retrievable")
 
 
@@ -137,6 +147,12 @@ def check_config(config: Config) -> None:
         )
     if config.net.stack not in STACKS:
         raise NodeError("invalid_setting", f"net.stack {config.net.stack!r} is unknown", "it takes fast or stock")
+    if config.provider.accept not in ACCEPT:
+        raise NodeError(
+            "invalid_setting",
+            f"provider.accept {config.provider.accept!r} is unknown",
+            f"it takes {', '.join(ACCEPT)}",
+        )
     if config.backup.copies < 1:
         raise NodeError(
             "invalid_setting", "backup.copies must be at least 1", "set it to the number of providers wanted"

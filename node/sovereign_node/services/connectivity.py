@@ -21,6 +21,7 @@ from sovereign_node.net.reachability import Reach, Reachability, ReachReport, po
 from sovereign_node.net.reachability_server import ReachabilityServer
 from sovereign_node.net.surroundings import Surroundings
 from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_protocols.circuit.relay_book import RelayLimits
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -84,8 +85,10 @@ class Connectivity:
             is_needed=lambda: self.reachability.report.reach is Reach.UNREACHABLE,
             clock=clock,
         )
+        budget = config.net.relay_bytes_per_peer_per_h
         self.relay = RelayService(
             network,
+            RelayLimits(data_bytes=budget, budget_bytes=budget),
             is_favoured=is_favoured,
             is_willing=lambda: self.reachability.report.reach is not Reach.UNREACHABLE,
             clock=clock,
@@ -117,7 +120,7 @@ class Connectivity:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.reachability.run)
             await nursery.start(self.reservations.run)
-            if self._config.is_always_on:
+            if self._config.is_always_on and self._config.net.relay:
                 await nursery.start(self.relay.run)
             nursery.start_soon(Surroundings(self._note_surroundings).run)
             nursery.start_soon(self._follow_surroundings, changes)

@@ -29,8 +29,8 @@ class RelayLimits:
     circuits: int = 64
     circuits_per_peer: int = 8
     duration_s: int = 1800
-    data_bytes: int = 64 * 1024 * 1024
-    budget_bytes: int = 256 * 1024 * 1024
+    data_bytes: int = 1_000_000_000
+    budget_bytes: int = 1_000_000_000
     budget_period_s: int = 3600
 
 
