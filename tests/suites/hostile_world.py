@@ -79,7 +79,7 @@ class HostileWorld:
 
     def back_up(self) -> Any:
         """Do an honest backup through the running laptop and expect it to be whole."""
-        report = self.laptop.run("backup")
+        report = self.laptop.run("backup", f"{MARKER}-project")
         assert not report["partial"], report
         assert report["targets"] == ["provider"], report
         return report
