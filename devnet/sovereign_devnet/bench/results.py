@@ -58,6 +58,11 @@ class Table:
     rows: list[list[Cell]]
     note: str = ""
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the table as JSON."""
+        rows = [list(map(rounded, row)) for row in self.rows]
+        return {"title": self.title, "columns": list(self.columns), "rows": rows, "note": self.note}
+
 
 @dataclass
 class Part:
@@ -78,9 +83,7 @@ class Part:
     def as_json(self) -> dict[str, Any]:
         """Return the part as JSON."""
         return {
-            "tables": [
-                {**vars(table), "rows": [list(map(rounded, row)) for row in table.rows]} for table in self.tables
-            ],
+            "tables": [table.as_json() for table in self.tables],
             "bars": [bar.as_json() for bar in self.bars],
             "skipped": self.skipped,
             "data": self.data,

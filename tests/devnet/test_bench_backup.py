@@ -1,0 +1,116 @@
+"""Corpora change as they should, tools are driven as their users do, and ratios become bars."""
+
+import shutil
+
+import pytest
+
+from sovereign_devnet.bench import backup, chunks, contracts, floors, tools
+from sovereign_devnet.bench.backup_report import OURS, build_report
+from sovereign_devnet.bench.corpora import make_incompressible, make_source_tree
+from sovereign_devnet.bench.ours import open_sovereign
+from sovereign_devnet.bench.results import Settings
+from sovereign_devnet.bench.watch import Sample
+
+
+def quick(folder) -> Settings:
+    return Settings(folder, quick=True, full=False, rounds=1, say=lambda _text: None)
+
+
+def test_a_share_of_the_noise_changes(tmp_path):
+    corpus = make_incompressible(tmp_path / "noise", size_bytes=16 << 20)
+    before = [path.read_bytes() for path in sorted(corpus.root.iterdir())]
+    assert backup.edit_noise(corpus, seed=1, share=0.05) == 12 * 65536
+    after = [path.read_bytes() for path in sorted(corpus.root.iterdir())]
+    assert [len(data) for data in before] == [len(data) for data in after]
+    assert before != after
+
+
+def report_of(samples):
+    corpora = {"database": (10**9, 1, "100 rows changed")}
+    floor = {"read": 1.0, "backup": 4.0, "restore": 2.0, "ratio": 0.5}
+    return build_report(samples, corpora, {"database": floor}, {OURS: "sovereign", "restic": "restic"}, [])
+
+
+def samples_of(tool: str, seconds: float, sent_bytes: int) -> dict:
+    sample = Sample(seconds, {"laptop": 5.0}, {"laptop": 300.0}, sent_bytes)
+    phases = ("first", "unchanged", "100 rows changed", "restore")
+    return {(tool, "database", phase): [sample] for phase in phases}
+
+
+def test_ratios_become_bars():
+    part = report_of(samples_of(OURS, 4.0, 1_000) | samples_of("restic", 10.0, 20_000))
+    bars = {bar.name: bar for bar in part.bars}
+    assert bars["database: first backup / restic"].value == 2.5
+    assert bars["database: 100 rows changed, bytes sent / restic"].value == 0.05
+    assert bars["database: first backup, CPU of primitives / ours"].value == pytest.approx(0.8)
+    assert bars["database: laptop RSS while backing up"].met
+    assert part.data["plot"]["first"]["database"] == {"sovereign": 250.0, "restic": 100.0}
+    rows = part.tables[0].rows
+    assert [row[0] for row in rows[:2]] == ["sovereign", "restic"]
+    assert rows[-1][0].startswith("floor")
+
+
+def test_without_restic_there_are_no_bars_against_it():
+    part = report_of(samples_of(OURS, 4.0, 1_000))
+    assert not any("restic" in bar.name for bar in part.bars)
+
+
+def test_floors_of_a_corpus(tmp_path):
+    tree = make_source_tree(tmp_path / "tree", files=400)
+    floor = floors.backup_floor(tree.root, tmp_path, 1.5)
+    assert 0.1 < floor["ratio"] < 0.9
+    assert floor["backup"] > floor["read"] > 0
+    assert floor["restore"] > 0
+
+
+def test_the_first_files_of_a_corpus_are_its_sample(tmp_path):
+    tree = make_source_tree(tmp_path / "tree", files=100)
+    assert len(floors.load_sample(tree.root)) == 100
+    assert len(floors.load_sample(tree.root, limit_bytes=1)) == 1
+
+
+def test_contracts_cost_about_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(contracts, "_SAMPLES", 5)
+    part = contracts.measure(quick(tmp_path))
+    assert [row["contracts"] for row in part.data] == [10, 100]
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_chunks_between_two_processes(tmp_path):
+    figures = chunks.run_round("fast", tmp_path / "store", 2 << 20, (65536, 1 << 20))
+    assert set(figures) == {"put 64 KiB", "get 64 KiB", "put 1024 KiB", "get 1024 KiB"}
+    assert all(item["mb_per_s"] > 0 for item in figures.values())
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+def test_sovereign_as_a_tool(tmp_path):
+    tree = make_source_tree(tmp_path / "tree", files=200)
+    with open_sovereign(tmp_path / "nodes") as ours:
+        first = ours.backup("tree", tree.root)
+        again = ours.backup("tree", tree.root)
+        ours.restore("tree", tree.root, tmp_path / "restored")
+    assert first.sent_bytes > again.sent_bytes
+    assert set(first.cpu_s) == {"provider", "laptop", "command"}
+    assert set(first.peak_rss_mb) == {"provider", "laptop"}
+    backup._check_restored(tree.root, tmp_path / "restored")
+    next((tmp_path / "restored").rglob("*.py")).write_text("damage")
+    with pytest.raises(RuntimeError, match="differs"):
+        backup._check_restored(tree.root, tmp_path / "restored")
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["restic", "borg"])
+def test_peers_as_tools(tmp_path, program):
+    opener = {"restic": tools.open_restic, "borg": tools.open_borg}[program]
+    if shutil.which(program) is None:
+        assert any(line.startswith(program) for line in backup.missing_peers())
+        return
+    tree = make_source_tree(tmp_path / "tree", files=50)
+    (tmp_path / "tool").mkdir()
+    with opener(tmp_path / "tool") as tool:
+        assert tool.backup("tree", tree.root).sent_bytes > 0
+        tool.restore("tree", tree.root, tmp_path / "restored")
+    backup._check_restored(tree.root, tmp_path / "restored")
