@@ -30,6 +30,8 @@ from sovereign_node.node import Node
 from sovereign_node.operations.status import status_document
 from sovereign_node.operations.table import all_operations
 from sovereign_node.services.announcements import Announcements
+from sovereign_node.services.audit_credit import credit_failures
+from sovereign_node.services.audits import Audits
 from sovereign_node.services.authorizer import StateAuthorizer
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
@@ -40,6 +42,7 @@ from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.money.service import Money
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.placements import Placements
 from sovereign_node.services.ports import remember_ports, remembered_listen
 from sovereign_node.services.presence import Presence, WantedPeers
 from sovereign_node.services.project_targets import ProjectTargets
@@ -47,11 +50,13 @@ from sovereign_node.services.projects import Projects
 from sovereign_node.services.provide import ChunkService
 from sovereign_node.services.record_places import OwnPlace, record_places
 from sovereign_node.services.recovery import Recovery
+from sovereign_node.services.repair import Repair
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_node.services.uptime import Uptime
 from sovereign_node.store import State, open_state
 from sovereign_node.translate import translate_error, translated
 from sovereign_node.version import VERSION
+from sovereign_protocols.audit.messages import PROTOCOL_ID as AUDIT_PROTOCOL_ID
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
 from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_ID
@@ -256,6 +261,19 @@ async def _run_services(
         clock,
         is_online=lambda peer_id: any(info.peer_id != peer_id for info in network.connections()),
     )
+    repair = Repair(state, projects, clock)
+    audits = Audits(
+        identity,
+        keys,
+        state,
+        chunk_store,
+        finder,
+        targets,
+        Placements(state, projects, clock),
+        repair,
+        clock,
+        on_failed=credit_failures(state, chunk_store, money.notes),
+    )
     node = Node(
         config=config,
         data_dir=data_dir,
@@ -275,6 +293,8 @@ async def _run_services(
         connectivity=connectivity,
         recovery=recovery,
         uptime=uptime,
+        audits=audits,
+        repair=repair,
         started_at=clock(),
         stop=stop,
     )
@@ -290,6 +310,7 @@ async def _run_services(
         network.set_handler(SETTLE_PROTOCOL_ID, money.handle)
         network.set_handler(PROBE_PROTOCOL_ID, uptime.handle)
         if config.is_always_on:
+            network.set_handler(AUDIT_PROTOCOL_ID, audits.handle)
             network.set_handler(CHUNK_PROTOCOL_ID, chunk_service.handle)
             network.set_handler(MARKET_PROTOCOL_ID, contracts.handle)
             nursery.start_soon(chunk_service.run)
@@ -297,7 +318,18 @@ async def _run_services(
         if config.net.mdns and not is_only_on_loopback(config.net.listen):
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
-        for service in (connectivity, presence, discovery, recovery, housekeeping, projects, uptime, money):
+        for service in (
+            connectivity,
+            presence,
+            discovery,
+            recovery,
+            housekeeping,
+            projects,
+            uptime,
+            money,
+            audits,
+            repair,
+        ):
             await nursery.start(service.run)
         try:
             yield node

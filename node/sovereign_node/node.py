@@ -12,6 +12,7 @@ from sovereign_node.datadir import DataDir
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.net.network import Network
+from sovereign_node.services.audits import Audits
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
@@ -21,6 +22,7 @@ from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.presence import Presence
 from sovereign_node.services.projects import Projects
 from sovereign_node.services.recovery import Recovery
+from sovereign_node.services.repair import Repair
 from sovereign_node.services.uptime import Uptime
 from sovereign_node.store import State
 
@@ -48,6 +50,8 @@ class Node:
         connectivity: reachability and relays.
         recovery: the identity record.
         uptime: observes providers and answers observers.
+        audits: audits providers and answers auditors.
+        repair: puts back what providers lost.
         started_at: Unix seconds UTC.
         stop: ends the node.
     """
@@ -70,5 +74,7 @@ class Node:
     connectivity: Connectivity
     recovery: Recovery
     uptime: Uptime
+    audits: Audits
+    repair: Repair
     started_at: int
     stop: Callable[[], None]

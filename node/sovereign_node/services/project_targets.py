@@ -26,6 +26,7 @@ from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.projects import Project
 from sovereign_node.vault.errors import TargetError
+from sovereign_protocols.chunk.client import ChunkClient
 from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
 
 log = structlog.get_logger(__name__)
@@ -111,20 +112,31 @@ class ProjectTargets:
                 if name in {target.name for target in remote}:
                     # The vault tells targets apart by their names.
                     name = f"{name} {contract.contract_id.hex()[:8]}"
-                network_id = self._identity.network_id
-                remote.append(
-                    RemoteTarget(
-                        name,
-                        client,
-                        contract.contract_id,
-                        self._keys.signing,
-                        network_id,
-                        self._clock,
-                        self._tally,
-                    )
-                )
+                remote.append(self._remote(name, client, contract))
             local = await trio.to_thread.run_sync(self._local, project_keys)
             yield OpenTargets(remote, local, missing)
+
+    @asynccontextmanager
+    async def open_contract(self, contract: Contract) -> AsyncIterator[RemoteTarget]:
+        """Connect to the provider of one contract, whatever project its chunks are of.
+
+        Raises:
+            NodeError: unreachable, or it refuses.
+        """
+        name = await trio.to_thread.run_sync(self._name_of, contract)
+        async with self._sessions.open(_peer_of(contract)) as client:
+            yield self._remote(name, client, contract)
+
+    def _remote(self, name: str, client: ChunkClient, contract: Contract) -> RemoteTarget:
+        return RemoteTarget(
+            name,
+            client,
+            contract.contract_id,
+            self._keys.signing,
+            self._identity.network_id,
+            self._clock,
+            self._tally,
+        )
 
     def names(self, project: Project) -> list[str]:
         """Return the names of the providers that a project is meant for. Blocks."""

@@ -147,19 +147,30 @@ class PlacedChunks:
         )
         return {bytes.fromhex(row["chunk_id"]) for row in rows}
 
-    def count(self, contract_id: bytes) -> int:
-        """Count the chunks under a contract."""
+    def count(self, contract_id: bytes, *, with_root: bool = False) -> int:
+        """Count the chunks under a contract; on request only those whose root is known."""
         row = self._database.query_one(
-            "SELECT count(*) AS total FROM placed_chunks WHERE contract_id = ?", (contract_id.hex(),)
+            "SELECT count(*) AS total FROM placed_chunks WHERE contract_id = ?"
+            " AND (NOT ? OR leaf_root IS NOT NULL)",
+            (contract_id.hex(), with_root),
         )
         assert row is not None
         return int(row["total"])
 
-    def at(self, contract_id: bytes, position: int) -> PlacedChunk | None:
+    def at(self, contract_id: bytes, position: int, *, with_root: bool = False) -> PlacedChunk | None:
         """Read the chunk at a position in the order of ids, so that a random position is a fair draw."""
         row = self._database.query_one(
-            "SELECT * FROM placed_chunks WHERE contract_id = ? ORDER BY chunk_id LIMIT 1 OFFSET ?",
-            (contract_id.hex(), position),
+            "SELECT * FROM placed_chunks WHERE contract_id = ? AND (NOT ? OR leaf_root IS NOT NULL)"
+            " ORDER BY chunk_id LIMIT 1 OFFSET ?",
+            (contract_id.hex(), with_root, position),
+        )
+        return None if row is None else _chunk(row)
+
+    def get(self, contract_id: bytes, chunk_id: bytes) -> PlacedChunk | None:
+        """Read one chunk."""
+        row = self._database.query_one(
+            "SELECT * FROM placed_chunks WHERE contract_id = ? AND chunk_id = ?",
+            (contract_id.hex(), chunk_id.hex()),
         )
         return None if row is None else _chunk(row)
 

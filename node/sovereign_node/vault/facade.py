@@ -189,6 +189,27 @@ class Vault:
         async with self._operation():
             return await run_replicate(await open_session(self._context))
 
+    async def stored_chunks(self) -> dict[bytes, int]:
+        """Return the ids of all chunks that live snapshots may need, with their sealed sizes in bytes."""
+        async with self._operation():
+            await open_session(self._context)
+            index = self._context.index
+            return await trio.to_thread.run_sync(
+                lambda: {chunk.chunk_id: chunk.sealed_bytes for batch in index.chunks() for _, chunk in batch}
+            )
+
+    async def forget_chunks(self, ids: Sequence[bytes]) -> None:
+        """Forget chunks of which no good copy is left, so that the next backup stores their content again."""
+        async with self._operation():
+            index = self._context.index
+
+            def forget() -> None:
+                index.drop_chunks(ids)
+                # Remembered folders may refer to what is gone; without them every file is looked at again.
+                index.keep_folders(set())
+
+            await trio.to_thread.run_sync(forget)
+
     async def forget(
         self, policy: ForgetPolicy | None = None, *, snapshots: Sequence[str] = (), dry_run: bool = False
     ) -> ForgetPlan:
