@@ -23,6 +23,8 @@ class _Job:
     tried: set[str] = field(default_factory=set)
     waiting: int = 0
     acknowledged: int = 0
+    # Until then, one target may have answered before the chunk is queued for the next.
+    all_queued: bool = False
 
 
 class _Lane:
@@ -73,15 +75,14 @@ class Sender:
         job = _Job(chunk)
         self._open_jobs += 1
         self.sent_bytes += len(chunk.sealed)
-        for _ in range(self._copies):
-            lane = self._pick(job)
-            if lane is None:
-                break
+        while job.acknowledged + job.waiting < self._copies and (lane := self._pick(job)) is not None:
             while lane.queued >= _QUEUE_CHUNKS and not lane.failure:
                 await self._wait_change()
-            self._queue(lane, job)
+            if not lane.failure:
+                self._queue(lane, job)
+        job.all_queued = True
         if not job.waiting:
-            raise NoTargetError(self.failures)
+            self._finish(job)
 
     async def drain(self) -> None:
         """Wait until every queued chunk is settled."""
@@ -121,17 +122,20 @@ class Sender:
     def _settle(self, lane: _Lane, job: _Job) -> None:
         lane.queued -= 1
         job.waiting -= 1
-        if lane.failure and job.acknowledged + job.waiting < self._copies:
+        if lane.failure and job.all_queued and job.acknowledged + job.waiting < self._copies:
             # Another target takes the copy that this one did not; its queue may grow past the limit for a moment.
             other = self._pick(job)
             if other is not None:
                 self._queue(other, job)
-        if not job.waiting:
-            self._open_jobs -= 1
-            if job.acknowledged < self._min_acks:
-                raise NoTargetError(self.failures)
-            self._on_stored(job.chunk)
+        if not job.waiting and job.all_queued:
+            self._finish(job)
         self._notify()
+
+    def _finish(self, job: _Job) -> None:
+        self._open_jobs -= 1
+        if job.acknowledged < self._min_acks:
+            raise NoTargetError(self.failures)
+        self._on_stored(job.chunk)
 
     @property
     def lanes(self) -> list[_Lane]:
