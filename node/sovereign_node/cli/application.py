@@ -39,7 +39,7 @@ kit = _group(app, "kit", "The recovery kit.")
 provider = _group(app, "provider", "What this device offers to others.")
 offer = _group(provider, "offer", "The offer that others see.")
 repair = _group(app, "repair", "Rebuild what can be rebuilt.")
-audit = _group(app, "audit", "The tamper-evident log of this device.")
+audit = _group(app, "audit", "Proofs of what providers hold, and the tamper-evident log of this device.")
 config = _group(app, "config", "Settings of this device.")
 service = _group(app, "service", "Run the node as a service of your user account.")
 

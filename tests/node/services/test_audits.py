@@ -10,6 +10,7 @@ import pytest
 from node_world import open_world
 
 from sovereign_devnet.stored_chunks import stored_chunks
+from sovereign_node.errors import NodeError
 from sovereign_node.services.audit_plan import (
     DAY_S,
     MIN_FETCH_BYTES,
@@ -231,6 +232,20 @@ async def test_a_lost_chunk_is_found_credited_and_put_back(tmp_path) -> None:
         assert node.state.audit.last().outcome.startswith("1 copied, 0 stored again, 0 lost")
         assert (await node.audits.audit(contract, chunk, is_sample=True)).outcome == "passed"
         assert (await laptop.ask("verify", read_data_percent=100.0))["errors"] == []
+
+        asked = await laptop.ask("audit_now", provider="attic", samples=5)
+        assert [(item["audited"], item["passed"], item["failed"]) for item in asked] == [(5, 5, 0)]
+        assert asked[0]["statistics"].startswith("99 % sure")
+        assert len(await laptop.ask("audit_now", samples=1)) == 2
+        shown = await laptop.ask("uptime", provider=attic.node.network.peer_id[:20])
+        assert [item["contract"] for item in shown] == [contract.contract_id.hex()]
+        for operation, wrong in (
+            ("audit_now", {"samples": 0}),
+            ("uptime", {"days": 0}),
+            ("uptime", {"provider": "x"}),
+        ):
+            with pytest.raises(NodeError):
+                await laptop.ask(operation, **wrong)
 
         await world.stop("attic")
         clock.now += 60

@@ -26,6 +26,7 @@ MODULES = (
     "kit",
     "provider",
     "repair",
+    "uptime",
     "audit",
     "config",
     "service",
