@@ -15,9 +15,12 @@ from sovereign_node.services.lookup import only
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.devices import Device
 from sovereign_protocols.market.offer import Offer
+from sovereign_protocols.market.prices import FREE, GB, MONTH_S, quote
 
 MIN_CONTRACT_BYTES = 1_000_000
 SYNCHRONISE_TIMEOUT_S = 5
+#: What prices are shown for while nothing is known about the user's data.
+EXAMPLE_BYTES = 5 * GB
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,12 @@ def operations(node: Node) -> list[Operation]:
         await node.discovery.refresh_devices({contract.provider_device})
         node.recovery.publish_soon()
         node.presence.dial_soon()
-        return await trio.to_thread.run_sync(_row, node, contract)
+        return await trio.to_thread.run_sync(contract_row, node, contract)
 
     async def contract_list(_: NoParameters, _report: ReportProgress) -> Any:
-        return await trio.to_thread.run_sync(lambda: [_row(node, item) for item in node.state.contracts.all()])
+        return await trio.to_thread.run_sync(
+            lambda: [contract_row(node, item) for item in node.state.contracts.all()]
+        )
 
     async def contract_show(parameters: ContractParameters, _report: ReportProgress) -> Any:
         def show() -> Any:
@@ -67,7 +72,7 @@ def operations(node: Node) -> list[Operation]:
                 lambda item: item.contract_id.hex(),
                 "sovereign contract list",
             )
-            return _row(node, chosen)
+            return contract_row(node, chosen)
 
         return await trio.to_thread.run_sync(show)
 
@@ -86,18 +91,19 @@ async def find_offers(node: Node) -> list[dict[str, Any]]:
         await node.recovery.synchronise()
         await node.discovery.refresh_devices(set())
     found: dict[str, dict[str, Any]] = {}
+    size_bytes = await trio.to_thread.run_sync(my_bytes, node)
 
     async def from_dht() -> None:
         for signed in await node.discovery.find_offers():
             peer_id = peer_id_from_public_key(signed.offer.device)
-            found[peer_id] = _offer_row(node, peer_id, signed.offer)
+            found[peer_id] = _offer_row(node, peer_id, signed.offer, size_bytes)
 
     async def from_own_device(device: Device) -> None:
         try:
             signed = await node.contracts.fetch_offer(device.peer_id)
         except NodeError:
             return
-        found[device.peer_id] = _offer_row(node, device.peer_id, signed.offer)
+        found[device.peer_id] = _offer_row(node, device.peer_id, signed.offer, size_bytes)
 
     own = await trio.to_thread.run_sync(lambda: node.state.devices.all(identity=node.identity.identity_id))
     async with trio.open_nursery() as nursery:
@@ -109,9 +115,26 @@ async def find_offers(node: Node) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda item: (item["price_micro_vibe_per_gb_month"], item["peer_id"]))
 
 
-def _offer_row(node: Node, peer_id: str, offer: Offer) -> dict[str, Any]:
-    own = offer.identity == node.identity.identity_id
+def my_bytes(node: Node) -> int:
+    """Return how much this identity stores, or would store: contracts first, then snapshots; else 5 GB. Blocks."""
+    stored = max((item.stored_bytes for item in node.contracts.live_as_customer()), default=0)
+    newest = [node.state.snapshots.newest(item.project_id) for item in node.state.projects.all()]
+    return stored or sum(item.size_bytes for item in newest if item) or EXAMPLE_BYTES
+
+
+def _my_price(offer: Offer, size_bytes: int, *, own: bool) -> dict[str, Any]:
+    prices = FREE if own else offer.prices
+    found = quote(prices, stored_bytes=size_bytes, duration_s=MONTH_S)
     return {
+        "my_bytes": size_bytes,
+        "my_price_micro_vibe_per_month": found.price,
+        "my_price_with_bonus_micro_vibe_per_month": found.provider_earns_at_most,
+    }
+
+
+def _offer_row(node: Node, peer_id: str, offer: Offer, size_bytes: int) -> dict[str, Any]:
+    own = offer.identity == node.identity.identity_id
+    return _my_price(offer, size_bytes, own=own) | {
         "peer_id": peer_id,
         "name": offer.name,
         "identity": offer.identity.hex(),
@@ -140,7 +163,8 @@ async def _provider_named(node: Node, name: str) -> str:
     return str(chosen["peer_id"])
 
 
-def _row(node: Node, contract: Contract) -> dict[str, Any]:
+def contract_row(node: Node, contract: Contract) -> dict[str, Any]:
+    """Return a contract as the operations show it. Blocks."""
     names = {item.device_id: item.device_name for item in node.state.devices.all()}
     return {
         "id": contract.contract_id.hex(),

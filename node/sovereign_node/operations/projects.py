@@ -13,6 +13,7 @@ from sovereign_node.api.operations import NoParameters, Operation, ReportProgres
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
 from sovereign_node.operations.progress import forward_progress
+from sovereign_node.operations.quotes import QuoteParameters, make_quote
 from sovereign_node.services.projects import BackupOutcome, OpenProject
 from sovereign_node.store.projects import Project
 from sovereign_node.vault.report import ItemError
@@ -162,7 +163,9 @@ def _reading(node: Node) -> list[Operation]:
             raise NodeError("bad_request", "the folder must be an absolute path", "", ExitCode.USAGE)
         async with node.projects.open(project) as opened:
             if parameters.dry_run:
-                return await _plan_restore(opened, parameters)
+                plan = await _plan_restore(opened, parameters)
+                wanted = QuoteParameters(kind="restore", stored_bytes=plan["bytes"])
+                return plan | {"price": await make_quote(node, wanted)}
             async with forward_progress(report) as on_progress:
                 done = await opened.vault.restore(
                     target,

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from sovereign_node.api.operations import Operation
 from sovereign_node.node import Node
-from sovereign_node.operations import audits, devices, health, maintenance, market, projects, provider, status
+from sovereign_node.operations import (
+    audits,
+    devices,
+    health,
+    maintenance,
+    market,
+    market_provider,
+    money,
+    projects,
+    provider,
+    status,
+)
 
 
 def all_operations(node: Node) -> dict[str, Operation]:
     """Return the table that the local API serves."""
-    families = (status, devices, market, projects, maintenance, provider, audits, health)
+    families = (status, devices, market, money, projects, maintenance, provider, market_provider, audits, health)
     return {item.name: item for family in families for item in family.operations(node)}

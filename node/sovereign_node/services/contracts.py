@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -34,7 +34,7 @@ from sovereign_protocols.market.desk import OfferShelf, ProviderDesk
 from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance
 from sovereign_protocols.market.messages import PROTOCOL_ID
 from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
-from sovereign_protocols.market.policy import ListPricePolicy
+from sovereign_protocols.market.policy import AcceptPolicy, ListPricePolicy, ProviderFacts
 from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import MarketClient, open_market, serve_market
@@ -45,6 +45,7 @@ log = structlog.get_logger(__name__)
 
 DEFAULT_MONTHS = 12
 OWN_CONTRACT_MONTHS = 60
+DRAINING_KEY = "draining_since"
 LIVE_STATES = ("active", "renewing", "limited", "grace", "ending")
 
 
@@ -89,7 +90,7 @@ class Contracts:
             capacity=lambda: self._provider.capacity_bytes,
             book=StateContractBook(state, chunk_store, identity.network_id),
             offers=self._shelf,
-            policy=ListPricePolicy(own_identity=identity.identity_id, is_open=config.is_provider),
+            policy=CurrentPolicy(self._policy),
             clock=clock,
             network_id=identity.network_id,
         )
@@ -109,6 +110,25 @@ class Contracts:
     def current_offer(self) -> SignedOffer:
         """Return the offer that is valid now."""
         return self._shelf.replace(self._clock())
+
+    def _policy(self) -> ListPricePolicy:
+        """Make the rule by the settings of this moment; a provider that drains takes nobody new."""
+        provider = self._provider
+        is_open = self._is_open and provider.accept == "everyone" and not self.is_draining
+        friends = frozenset(bytes.fromhex(friend) for friend in provider.friends if provider.accept != "own")
+        return ListPricePolicy(own_identity=self._identity.identity_id, friends=friends, is_open=is_open)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this provider is on its way out. Blocks."""
+        return self._state.meta.get(DRAINING_KEY) is not None
+
+    def set_draining(self, wanted: bool) -> None:
+        """Begin or end the way out. Blocks."""
+        if wanted:
+            self._state.meta.set(DRAINING_KEY, str(self._clock()))
+        else:
+            self._state.meta.delete(DRAINING_KEY)
 
     def change_offer(self, provider: ProviderConfig) -> None:
         """Offer something else from now on; contracts in force keep their terms."""
@@ -235,7 +255,8 @@ class Contracts:
         provider = self._provider
         # Grows over restarts without a write to disk, which the event loop, that publishes it, could not wait for.
         self._offer_seq = max(self._offer_seq + 1, now)
-        free = max(0, provider.capacity_bytes - self._state.contracts.committed_bytes())
+        committed = self._state.contracts.committed_bytes()
+        free = 0 if self.is_draining else max(0, provider.capacity_bytes - committed)
         offer = Offer(
             identity=self._identity.identity_id,
             device=self._keys.public,
@@ -250,9 +271,25 @@ class Contracts:
             bonus_permille=provider.uptime_bonus_permille,
             credit_limit=provider.credit_limit_micro_vibe,
             grace_s=provider.grace_days * 86400,
+            free_allowance_bytes=provider.free_allowance_bytes,
             region=provider.region,
         )
         return sign_offer(offer, self._keys.signing, self._identity.network_id)
+
+
+class CurrentPolicy:
+    """Judges by settings that may change while the node runs.
+
+    Args:
+        make: gives the rule of this moment.
+    """
+
+    def __init__(self, make: Callable[[], AcceptPolicy]) -> None:
+        self._make = make
+
+    def judge(self, terms: ContractTerms, offer: Offer | None, facts: ProviderFacts) -> None:
+        """See AcceptPolicy."""
+        self._make().judge(terms, offer, facts)
 
 
 def market_error(error: ProtocolError, peer_id: str, now: int) -> NodeError:

@@ -167,6 +167,13 @@ class Vouchers:
         """Read the newest voucher of each lane, as signed."""
         return [row["raw"] for row in self._newest_rows(contract_id)]
 
+    def raws(self, contract_id: bytes) -> list[bytes]:
+        """Read every voucher of a contract as signed, lane by lane in order, for an evidence bundle."""
+        rows = self._database.query(
+            "SELECT raw FROM vouchers WHERE contract_id = ? ORDER BY device_id, lane, seq", (contract_id.hex(),)
+        )
+        return [row["raw"] for row in rows]
+
     def _newest_rows(self, contract_id: bytes) -> list[sqlite3.Row]:
         return self._database.query(
             "SELECT * FROM vouchers AS voucher WHERE contract_id = ? AND seq = (SELECT max(seq) FROM vouchers"

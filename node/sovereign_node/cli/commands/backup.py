@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from sovereign_node.cli.application import app
+from sovereign_node.cli.commands.money import quote_view
 from sovereign_node.cli.output import escape, short_id, styled
-from sovereign_node.cli.parameters import OptionalProjectArgument
+from sovereign_node.cli.parameters import DryRunOption, OptionalProjectArgument
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode
 from sovereign_node.units import format_count, format_duration, format_rate, format_size
@@ -14,8 +15,11 @@ SHOWN_ERRORS = 20
 
 
 @command(app, "backup")
-def backup(session: Session, project: OptionalProjectArgument = None) -> None:
-    """Back up one project, or all of them."""
+def backup(session: Session, project: OptionalProjectArgument = None, dry_run: DryRunOption = False) -> None:
+    """Back up one project, or all of them; with --dry-run, only say what it may cost."""
+    if dry_run:
+        session.show(session.call("quote", kind="backup", project=project), quote_view)
+        return
     result = session.stream("backup", "backing up", project=project)
     runs = runs_of(result)
     code = ExitCode.PARTIAL if any(run.get("partial") for run in runs) else ExitCode.OK

@@ -44,6 +44,43 @@ def show(
     session.show(session.call("contract_show", contract=contract), lambda found: [facts(contract_facts(found))])
 
 
+@command(group, "renew")
+def renew(
+    session: Session,
+    contract: Annotated[str, typer.Argument(metavar="CONTRACT", help="Id or its beginning.")],
+    months: Annotated[
+        int | None, typer.Option("--months", metavar="N", min=1, help="From now on; as long as before without it.")
+    ] = None,
+    capacity: Annotated[
+        int | None,
+        typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Another size, e.g. 10GB."),
+    ] = None,
+) -> None:
+    """Extend a contract or change its size, at the price of the provider's offer now."""
+    answer = session.call("contract_renew", contract=contract, months=months, capacity_bytes=capacity)
+    session.report(answer, _renewed)
+
+
+@command(group, "close")
+def close(
+    session: Session,
+    contract: Annotated[str, typer.Argument(metavar="CONTRACT", help="Id or its beginning.")],
+) -> None:
+    """Pay what is owed and end a contract; its data is deleted after the grace period."""
+    answer = session.call("contract_close", contract=contract)
+    session.report(answer, _closed)
+
+
+def _renewed(renewed: dict[str, Any]) -> Iterator[Any]:
+    yield styled("Both sides have signed the new terms", "bold green")
+    yield facts(contract_facts(renewed))
+
+
+def _closed(closed: dict[str, Any]) -> Iterator[Any]:
+    yield styled(f"The contract {short_id(closed['id'])} is closed", "bold green")
+    yield "See its papers with: sovereign statement, sovereign dispute export"
+
+
 def _opened(opened: dict[str, Any]) -> Iterator[Any]:
     yield styled("The contract is open", "bold green")
     yield facts(contract_facts(opened))

@@ -24,10 +24,13 @@ def view(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
         return
     ordered = sorted(found, key=lambda offer: (offer["price_micro_vibe_per_gb_month"], offer["name"]))
     yield table(
-        ["!PROVIDER", "NAME", ">FREE", ">OF", "PER GB-MONTH", "PER GB MOVED", "VALID"],
+        ["!PROVIDER", "NAME", ">FREE", ">OF", "PER GB-MONTH", "PER GB MOVED", "YOUR DATA", "VALID"],
         (_row(offer, now) for offer in ordered),
     )
     yield ""
+    size = ordered[0].get("my_bytes")
+    if size:
+        yield f"YOUR DATA is {format_size(size)} for a month; with the uptime bonus where one is named."
     yield "Take one with: sovereign contract open PROVIDER --capacity 5GB"
 
 
@@ -43,5 +46,14 @@ def _row(offer: dict[str, Any], now: int) -> list[Cell]:
         format_size(offer["capacity_bytes"]),
         own if offer.get("own") else format_price(offer["price_micro_vibe_per_gb_month"]),
         "-" if transfer is None or offer.get("own") else format_price(transfer),
+        _own_price(offer),
         left,
     ]
+
+
+def _own_price(offer: dict[str, Any]) -> Cell:
+    price = offer.get("my_price_micro_vibe_per_month")
+    if price is None:
+        return "-"
+    most = offer.get("my_price_with_bonus_micro_vibe_per_month", price)
+    return format_price(price) + (f", or {format_price(most)} at 99.9 %" if most > price else "")

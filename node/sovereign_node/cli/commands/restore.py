@@ -13,7 +13,7 @@ from sovereign_node.cli.output import escape, short_id, styled
 from sovereign_node.cli.parameters import DryRunOption, ProjectArgument, SnapshotOption
 from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode
-from sovereign_node.units import format_count, format_duration, format_size
+from sovereign_node.units import format_count, format_duration, format_price, format_size
 
 
 class Overwrite(StrEnum):
@@ -66,4 +66,6 @@ def _view(done: dict[str, Any], to: str, *, dry_run: bool) -> Iterator[Any]:
     skipped = done.get("skipped") or 0
     kept = f", {format_count(skipped, 'file')} kept as they were" if skipped else ""
     yield f"  from snapshot {escape(short_id(done['snapshot']))} in {format_duration(done['seconds'])}{kept}"
+    if done.get("price"):
+        yield f"  moving it costs at most {format_price(done['price']['customer_pays_at_most_micro_vibe'])}"
     yield from error_lines(done.get("errors") or [], "could not be restored and")

@@ -24,6 +24,7 @@ from sovereign_node.services.money.provider_meter import ProviderMeter
 from sovereign_node.services.money.renewal import Renewal
 from sovereign_node.services.money.tally import Tallies
 from sovereign_node.services.money.turns import Turns, final_key
+from sovereign_node.services.money.wallet import Wallet
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_check import known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder
@@ -103,6 +104,9 @@ class Money:
             {"provider": self.provider_book, "customer": self.customer_book},
             on_counted=self.meter.look_again,
             network_id=network_id,
+        )
+        self.wallet = Wallet(
+            state, {"provider": self.provider_book, "customer": self.customer_book}, self.notes, clock
         )
         self.turns = Turns(state, identity, finder, self.books, self.notes, clock, self._check)
         self.renewal = Renewal(state, identity, keys, contracts, clock)
@@ -264,6 +268,18 @@ class Money:
         renewed = await self.renewal.renew(contract, months=months, capacity_bytes=capacity_bytes, asked=asked)
         await self.settle_up(renewed)
         return renewed
+
+    async def close(self, contract: Contract) -> None:
+        """End a contract: pay what is owed, sign the close, and agree on the last statement.
+
+        Raises:
+            NodeError: unreachable, or refused.
+        """
+        await self.settle_up(contract, is_asked=True)
+        await self.renewal.close(contract)
+        closed = await trio.to_thread.run_sync(self._state.contracts.get, contract.contract_id)
+        assert closed is not None
+        await self._take_turn(closed, trio.CapacityLimiter(1))
 
     # --- who pays --------------------------------------------------------------------------------------------
 

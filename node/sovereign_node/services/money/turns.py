@@ -20,7 +20,8 @@ from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
-from sovereign_protocols.market.acts import SignedAct
+from sovereign_protocols.market.acts import ActKind, SignedAct
+from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance, can_advance
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import PeerCheck
 from sovereign_protocols.settle.bodies import CreditNote
@@ -185,6 +186,11 @@ class Turn:
         with self._state.transaction():
             known = {item.statement_hash for item in self._state.contracts.statements(self._id)}
             keep_act(self._state, act, row, self._clock())
+            state = ContractState(row.state)
+            is_exit = act.act.kind is ActKind.EXIT and can_advance(state, ContractEvent.EXIT_NOTICE)
+            if is_exit and act.statement_hash not in known:
+                moved = advance(state, ContractEvent.EXIT_NOTICE)
+                self._state.contracts.set_state(self._id, moved.value, self._clock())
             if act.statement_hash not in known:
                 self._state.audit.record(
                     "provider", f"notice_{act.act.kind.value}", self._id.hex(), "ok", at=self._clock()
