@@ -10,6 +10,7 @@ from hostile_bytes import HUGE_VARINTS
 from hostile_world import HostileWorld
 
 from sovereign_crypto.signing import SigningKey
+from sovereign_node.config import load_config
 from sovereign_node.net import negotiate
 from sovereign_node.net.addresses import parse_tcp
 from sovereign_node.net.streams import receive_exactly
@@ -116,3 +117,30 @@ async def test_incredible_lengths_cost_nothing(world: HostileWorld, protocol: st
                 pass
         assert await network.ping(world.peer_id) < 5
     assert world.memory_bytes() - before < 8 * 1024**2
+
+
+async def test_more_identities_than_places_lock_nobody_out(world: HostileWorld) -> None:
+    places = load_config(world.provider.data_dir.config).net.max_connections
+    async with trio.open_nursery() as nursery:
+
+        async def hold(task_status: trio.TaskStatus[None]) -> None:
+            async with world.attacker() as network:
+                # A stream that stays open makes the connection look busy.
+                stream = await network.open_stream(world.peer_id, "/ipfs/ping/1.0.0")
+                task_status.started()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await stream.reset()
+
+        for _ in range(places + 10):
+            await nursery.start(hold)
+        peers = await trio.to_thread.run_sync(lambda: world.provider.call("status")["peers"])
+        assert peers <= places + 1
+        async with world.attacker() as newcomer:
+            assert await newcomer.ping(world.peer_id) < 5
+        world.write(10_000)
+        report = await trio.to_thread.run_sync(world.back_up)
+        assert report["chunks_sent"] > 0
+        nursery.cancel_scope.cancel()

@@ -70,10 +70,11 @@ def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
         sec_opt=security,
         peerstore_opt=PeerStore(max_records=_PEERSTORE_LIMIT, max_peers=_PEERSTORE_LIMIT),
         connection_config=ConnectionConfig(
-            max_connections=limits.connections,
+            # Above our own limit, so that a newcomer is let in and `crowd` chooses who goes.
+            max_connections=limits.connections + limits.handshakes,
             min_connections=0,
             low_watermark=0,
-            high_watermark=limits.connections,
+            high_watermark=limits.connections + limits.handshakes,
             # One per peer ends libp2p's fixed 250 ms wait in its own dials.
             max_connections_per_peer=1,
             inbound_upgrade_timeout=limits.handshake_timeout_s,

@@ -85,7 +85,7 @@ class Admission:
     @contextmanager
     def slot(self, host: str | None) -> Iterator[None]:
         """Hold a slot for the time of a handshake; the block is cancelled when a newcomer takes it."""
-        network = _network_of(host)
+        network = neighbourhood(host)
         if len(self._open.get(network, ())) >= self._max_per_network:
             self._evict(network)
         elif sum(map(len, self._open.values())) >= self._max_total:
@@ -111,8 +111,12 @@ class Admission:
                 del self._open[network]
 
 
-def _network_of(host: str | None) -> str:
-    """The neighbourhood that shares one limit; pipes without an address share one as well."""
+def neighbourhood(host: str | None) -> str:
+    """Name the network that shares one limit; pipes without an address share one as well.
+
+    Args:
+        host: IP address.
+    """
     if host is None:
         return "pipe"
     address = ipaddress.ip_address(host.partition("%")[0])

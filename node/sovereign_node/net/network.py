@@ -14,6 +14,7 @@ from sovereign_node.clock import Clock
 from sovereign_node.net import liveness, negotiate
 from sovereign_node.net.addresses import split_peer_id
 from sovereign_node.net.connection import Connection, ConnectionInfo
+from sovereign_node.net.crowd import Crowd
 from sovereign_node.net.dialer import Dialer
 from sovereign_node.net.dials import Dials
 from sovereign_node.net.errors import (
@@ -54,6 +55,7 @@ class Network:
     Attributes:
         peer_id: base58 text of this node's peer id.
         own: at which addresses others can reach this node.
+        crowd: who has to go when there are too many connections.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Network:
         self._upload = pace_or_none(limits.upload_bytes_per_s)
         self._download = pace_or_none(limits.download_bytes_per_s)
         self.own = OwnAddresses(self._transports)
+        self.crowd = Crowd(limits.connections)
         self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports, self.own.source_port)
         self._dials = Dials(self._dialer, self.is_connected)
         self.peer_id = str(host.get_id())
@@ -91,7 +94,6 @@ class Network:
         self._swarm.notify_connected = self._on_connected
 
     # Set-up and tear-down, called by `open_network` alone.
-
     async def bind(self, listen: Sequence[str]) -> list[trio.SocketListener]:
         """Bind every address, or none."""
         listeners: list[trio.SocketListener] = []
@@ -123,7 +125,6 @@ class Network:
             await self._host.close()
 
     # Who we are, and who we know.
-
     def addresses(self) -> list[str]:
         """List the multiaddrs, ending in `/p2p/PEER`, at which other peers can reach this node."""
         return [f"{address}/p2p/{self.peer_id}" for address in self.own.all()]
@@ -176,7 +177,6 @@ class Network:
         return lambda: self._watchers.remove(watcher)
 
     # Protocols and streams.
-
     def set_handler(self, protocol_id: str, handler: Handler) -> None:
         """Serve a protocol: `handler(stream)` runs for each stream that a peer opens for it.
 
@@ -302,7 +302,6 @@ class Network:
         return rtt_s
 
     # Pipes.
-
     def add_transport(self, transport: PipeTransport) -> None:
         """Dial and accept over one more kind of byte pipe from now on."""
         self._transports.append(transport)
@@ -334,7 +333,6 @@ class Network:
         return await self._swarm.upgrade_inbound_raw_conn(RawConnection(pipe, False), pipe.address)
 
     # Book-keeping.
-
     def _every_connection(self) -> list[Connection]:
         return [connection for group in self._connections.values() for connection in group]
 
@@ -366,6 +364,7 @@ class Network:
             # The connection to the relay carries a circuit's bytes, and counts them.
             connection.pipe.upload, connection.pipe.download = self._upload, self._download
         self._nursery.start_soon(self._watch, connection)
+        self.crowd.shed(self._every_connection(), connection, self._nursery)
         self._dials.note_connected(connection.peer_id)
         if len(group) == 1:
             self._tell(connection.peer_id, True)

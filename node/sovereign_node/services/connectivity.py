@@ -51,7 +51,8 @@ class Connectivity:
         finder: looks for addresses of peers.
         nats: the configured message brokers, None without.
         relay_candidates: peer ids of possible relays, best first.
-        is_favoured: whether a peer's circuits are carried without the limits for strangers.
+        is_favoured: whether a peer's circuits are carried without the limits for strangers, and its connection is
+            kept when there are too many.
         on_surroundings: called when the machine woke up or is in another network.
         clock: wall time.
     """
@@ -74,6 +75,7 @@ class Connectivity:
         self._nats = nats
         self._relay_candidates = relay_candidates
         self._on_surroundings = on_surroundings
+        network.crowd.is_friend = is_favoured
         self.circuits = CircuitTransport(network)
         self.reachability = Reachability(
             network, extra_ports=ports_of_addresses(config.net.announce), on_change=self._note_report
