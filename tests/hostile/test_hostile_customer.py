@@ -108,7 +108,7 @@ async def test_chunks_of_another_contract_do_not_exist(world: HostileWorld) -> N
             assert await refusal(client.delete(contract_id, statement)) is ErrorCode.NOT_FOUND
 
 
-async def test_statements_are_not_taken_again_after_a_restart(world: HostileWorld, tmp_path: Path) -> None:
+async def test_a_replay_after_a_restart_loses_nothing(world: HostileWorld, tmp_path: Path) -> None:
     thief = world.thief
     async with world.attacker(thief.key) as network, world.chunk_client(network, thief.credentials) as client:
         ids = (await client.list_ids(thief.contract_id))[:3]
