@@ -38,6 +38,9 @@ check: lint types unit ## The gate: format, lint, types, import rules, unit test
 test: setup ## All that CI runs
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered -m "not root"
 
+test-net: setup ## Paths through routers in network namespaces (root, iproute2, nftables)
+	$(BIN)/pytest -m root
+
 bench: setup ## Speed as ratios to floors and peers of the same run (BENCH="--only transport --quick")
 	$(BIN)/sovereign-devnet bench $(BENCH)
 
