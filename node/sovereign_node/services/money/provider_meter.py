@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 #: A receipt is signed when so many chunks wait, so that their list never grows large.
 MAX_WAITING_CHUNKS: Final = 4096
+#: How old the newest line of storage_metrics may be.
+MEASURE_EVERY_S: Final = 3600
 _NO_LIMIT: Final = 2**62
 _PAGE: Final = 100
 
@@ -80,7 +82,9 @@ class ProviderMeter:
         self._waiting: dict[bytes, Change] = {}
         self._under_way: dict[bytes, int] = {}
         self._room: dict[bytes, int] = {}
+        self._refused: set[bytes] = set()
         self._receipts: dict[bytes, _Receipts] = {}
+        self._measured_at: dict[bytes, int] = {}
 
     # --- what the chunk service calls ------------------------------------------------------------------------
 
@@ -89,14 +93,16 @@ class ProviderMeter:
         if self._take_room(contract_id, size_bytes):
             return True
         with self._lock:
-            is_refused = self._room.get(contract_id) == 0
+            is_refused = contract_id in self._refused
         if is_refused:
             # Only a payment lowers what is owed, and that asks for a new look.
             return False
         self.flush(contract_id)
         room = self._measure_room(contract_id)
         with self._lock:
-            self._room[contract_id] = room if room >= size_bytes else 0
+            self._room[contract_id] = room
+            if room < size_bytes:
+                self._refused.add(contract_id)
         return self._take_room(contract_id, size_bytes)
 
     def _take_room(self, contract_id: bytes, size_bytes: int) -> bool:
@@ -146,6 +152,7 @@ class ProviderMeter:
         """Forget how much credit is left, because a payment or new terms came."""
         with self._lock:
             self._room.pop(contract_id, None)
+            self._refused.discard(contract_id)
 
     # --- turns -----------------------------------------------------------------------------------------------
 
@@ -154,6 +161,7 @@ class ProviderMeter:
         self._store.flush_counters()
         with self._lock:
             self._room.clear()
+            self._refused.clear()
         contracts = self._state.contracts.all(role="provider", states=LIVE_STATES)
         for start in range(0, len(contracts), _PAGE):
             with self._writing():
@@ -182,7 +190,7 @@ class ProviderMeter:
             return
         with self._writing():
             self._flush(contract)
-            self._book.advance(contract_id, self._clock())
+            self._keep(contract, self._book.meter(contract_id, self._clock()))
             self._judge(contract_id)
 
     def _flush(self, contract: Contract) -> None:
@@ -204,13 +212,14 @@ class ProviderMeter:
         moved_in = max(0, usage.received_bytes - after.bytes_in)
         moved_out = max(0, usage.sent_bytes - after.bytes_out)
         after = after.move(bytes_in=moved_in, bytes_out=moved_out)
-        if after != before:
+        if after != before or self._measured_at.get(contract_id, 0) + MEASURE_EVERY_S <= now:
             self._keep(contract, after)
         if self._book.has_new_prices(contract_id):
             self._mark_revision(contract_id, after)
 
     def _keep(self, contract: Contract, meter: Meter) -> None:
         contract_id = contract.contract_id
+        self._measured_at[contract_id] = meter.at
         self._state.meters.update(contract_id, lambda _: meter, at=contract.started_at)
         self._state.contracts.set_stored(
             contract_id, stored_bytes=meter.stored_bytes, stored_chunks=meter.stored_chunks
