@@ -176,7 +176,12 @@ async def _settle_one(node: Node, contract: Contract, *, confirm: bool) -> dict[
         await trio.to_thread.run_sync(node.money.meter.flush, contract.contract_id)
         if confirm:
             result["confirmed"] = await trio.to_thread.run_sync(_confirm, node, contract)
-    return result | await trio.to_thread.run_sync(node.money.wallet.balance, contract)
+
+    def balance() -> dict[str, Any]:
+        # The conversation may have moved the contract to another state.
+        return node.money.wallet.balance(node.state.contracts.get(contract.contract_id) or contract)
+
+    return result | await trio.to_thread.run_sync(balance)
 
 
 def _confirm(node: Node, contract: Contract) -> list[dict[str, Any]]:

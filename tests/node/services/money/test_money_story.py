@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 from node_world import Device, World, open_world
 
 from sovereign_node.clock import wall_clock
+from sovereign_node.services.money.bundle import Judge
 from sovereign_node.services.money.customer_books import REFRESH_S
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.market.prices import MONTH_S, storage_price
@@ -109,3 +111,58 @@ async def test_a_month_is_metered_paid_and_closed(market: Market) -> None:
     spent = market.balances(market.customer)
     assert earned["income"] == -spent["expense"] == -(body.storage + body.transfer)
     assert earned["vouchers-held"] == -spent["vouchers-given"]
+
+
+async def test_the_commands_of_both_sides(market: Market, tmp_path: Path) -> None:
+    customer, provider = market.customer, market.provider
+    await customer.ask("backup")
+    market.clock.offset_s += REFRESH_S + 1
+    await market.turn()
+    (offer,) = [item for item in await customer.ask("offers") if not item["own"]]
+    assert offer["my_price_with_bonus_micro_vibe_per_month"] == offer["my_price_micro_vibe_per_month"] * 3 // 2
+    quote = await customer.ask("quote", kind="storage", stored_bytes=5 * GB)
+    assert (quote["basis"], quote["price_micro_vibe"]) == ("contracts", 12_500_000)
+    assert (await customer.ask("quote", kind="backup"))["moved_bytes"] <= 3_000_000
+    restore = await customer.ask("restore", project="photos", to=str(tmp_path / "out"), dry_run=True)
+    assert restore["price"]["price_micro_vibe"] == 1500
+    assert (await customer.ask("quote", kind="retention"))["stored_bytes"] == 0
+
+    contract = market.contract_id.hex()
+    renewed = await customer.ask("contract_renew", contract=contract, months=6, capacity_bytes=200_000_000)
+    assert (renewed["revision"], renewed["capacity_bytes"]) == (1, 200_000_000)
+    assert market.row(provider).capacity_bytes == 200_000_000
+    (settled,) = await customer.ask("settle")
+    assert (settled["agreed"], settled["exposed_micro_vibe"]) == (True, 0)
+    paid = await customer.ask(
+        "transfer", identity=settled["identity"], amount_micro_vibe=settled["open_micro_vibe"]
+    )
+    assert paid["state"] == "waiting for the other side"
+    (confirmed,) = await provider.ask("settle", confirm=True)
+    assert [note["note"] for note in confirmed["confirmed"]] == [paid["note"]]
+    (settled,) = await customer.ask("settle")
+    assert settled["waiting"] == []
+    assert (await customer.ask("wallet"))["peers"][0]["settled_micro_vibe"] == paid["amount_micro_vibe"]
+    (bill,) = await customer.ask("bill")
+    assert bill["so_far_micro_vibe"] <= bill["forecast_micro_vibe"]
+
+    assert (await provider.ask("provider_contracts"))[0]["contract"] == contract
+    assert (await provider.ask("earnings", forecast=True))["per_month_micro_vibe"] > 0
+    assert (await provider.ask("maintenance_announce", in_s=7200, for_s=600))["notices"] == 1
+    drained = await provider.ask("drain")
+    assert (drained["contracts_left"], drained["safe_to_stop"]) == (1, False)
+    (settled,) = await customer.ask("settle")
+    assert settled["state"] == "ending"
+    closed = await customer.ask("contract_close", contract=contract)
+    assert closed["state"] == "closed"
+    provider.node.money.provide_once()
+    (settled,) = await customer.ask("settle")
+    assert settled["exposed_micro_vibe"] == 0
+    for device in (customer, provider):
+        verified = await device.ask("ledger_verify")
+        assert (verified["ok"], verified["sum_micro_vibe"]) == (True, 0)
+        bundle = tmp_path / f"{device.node.config.name}.json"
+        exported = await device.ask("dispute_export", contract=contract, to=str(bundle))
+        assert exported["papers"] > 10
+        assert Judge(json.loads(bundle.read_text())).judge().to_json()["ok"]
+    statements = [await device.ask("statements") for device in (customer, provider)]
+    assert [row["hash"] for row in statements[0]] == [row["hash"] for row in statements[1]] != []
