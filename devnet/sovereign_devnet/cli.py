@@ -43,9 +43,17 @@ def up(
     providers: Annotated[int, typer.Option(min=1, max=10, help="Providers, each with its own identity.")] = 1,
     servers: Annotated[int, typer.Option(min=0, max=10, help="Servers of the one owner.")] = 1,
     mobiles: Annotated[int, typer.Option(min=1, max=10, help="Mobile devices of the owner.")] = 1,
+    topology: Annotated[
+        str, typer.Option(metavar="NAME", help="nat: homes behind routers, in network namespaces; needs root.")
+    ] = "",
     folder: FolderOption = DEFAULT_FOLDER,
 ) -> None:
     """Run a network until Ctrl-C; other terminals act on it with the commands below."""
+    if topology:
+        from sovereign_devnet.topology.show import run_topology
+
+        run_topology(topology, typer.echo)
+        return
     from sovereign_devnet.foreground import Plan, run_foreground
 
     run_foreground(folder, Plan(providers, servers, mobiles))
@@ -77,6 +85,26 @@ def chaos(
     from sovereign_devnet.demo import run_chaos_command
 
     _finish(run_chaos_command(folder, keep=keep, rounds=rounds, seed=seed, as_json=as_json))
+
+
+@app.command()
+def market(
+    months: Annotated[int, typer.Option(min=0, max=12, help="Of 30 simulated days.")] = 3,
+    days: Annotated[int, typer.Option(min=0, max=360, help="Simulated days besides the months.")] = 0,
+    speed: Annotated[
+        int, typer.Option(min=0, help="Simulated seconds per real one at most; 0 for no limit.")
+    ] = 86_400,
+    seed: SeedOption = 1,
+    folder: NewFolderOption = None,
+    keep: KeepOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let months of the storage market pass with cheats on both sides, and show how each is caught."""
+    from sovereign_devnet.demo import run_market
+
+    if not months and not days:
+        raise DevnetError("no time passes; use --months 3")
+    _finish(run_market(folder, keep=keep, days=30 * months + days, speed=speed, seed=seed, as_json=as_json))
 
 
 @app.command()

@@ -8,11 +8,13 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from sovereign_devnet.errors import DevnetError
 from sovereign_devnet.processes import wait_until
 from sovereign_devnet.topology.hosted import HostedCluster, HostedMember
 from sovereign_devnet.topology.namespace import Namespace
 from sovereign_devnet.topology.nat import Home, Nat, NatTopology
 from sovereign_devnet.topology.services import HostedNats
+from sovereign_node.errors import NodeError
 
 REACHED_TIMEOUT_S = 40.0
 PATH_TIMEOUT_S = 60.0
@@ -115,26 +117,34 @@ class HomesNetwork:
         self.laptop.run("contract", "open", peer_id, "--capacity", "1GB")
         return peer_id
 
-    def wait_path(self, word: str, *, only: bool = False, timeout_s: float = PATH_TIMEOUT_S) -> set[str]:
-        """Wait until the laptop is connected to the provider on a path.
+    def path(self) -> str:
+        """Return the path that new streams from the laptop to the provider take; empty if there is none."""
+        peer_id = str(self.provider.call("status")["peer_id"])
+        try:
+            return str(self.laptop.call("ping", peer=peer_id, count=1)["path_text"])
+        except NodeError:
+            return ""
+
+    def wait_path(self, word: str, *, timeout_s: float = PATH_TIMEOUT_S) -> str:
+        """Wait until new streams from the laptop to the provider take a path.
 
         Args:
             word: beginning of the path's text, as `relayed via`.
-            only: whether there must be no other path beside it.
             timeout_s: longest wait.
 
         Returns:
-            All paths then.
+            The whole text.
         """
-        peer_id = str(self.provider.call("status")["peer_id"])
-        seen: list[set[str]] = [set()]
+        seen = [""]
 
         def is_there() -> bool:
-            seen[0] = self.laptop.paths(peer_id)
-            fitting = {path for path in seen[0] if path.startswith(word)}
-            return bool(fitting) and (fitting == seen[0] or not only)
+            seen[0] = self.path()
+            return bool(seen[0]) and seen[0].startswith(word)
 
-        wait_until(is_there, timeout_s, f"the path {word!r}, instead of {seen[0]}")
+        try:
+            wait_until(is_there, timeout_s, f"the path {word!r}")
+        except DevnetError as error:
+            raise DevnetError(f"{error}; there is {seen[0] or 'none'}") from error
         return seen[0]
 
 
