@@ -38,6 +38,35 @@ def run_demo(folder: Path | None, *, keep: bool, quick: bool, seed: int, as_json
     return _show(tell, folder, keep=keep, as_json=as_json)
 
 
+def run_market(folder: Path | None, *, keep: bool, days: int, speed: int, seed: int, as_json: bool) -> bool:
+    """Let months of the market pass; see :mod:`sovereign_devnet.market`.
+
+    Args:
+        folder: new; a temporary one if None.
+        keep: do not delete the folder at the end.
+        days: simulated ones.
+        speed: simulated seconds in a real one at most.
+        seed: of files and choices.
+        as_json: as in :func:`run_demo`.
+
+    Returns:
+        True if every cheat was caught and the books agree.
+    """
+    import logging
+
+    from sovereign_devnet.market.story import MarketOptions, tell_market
+    from sovereign_node.log import configure_logging
+
+    configure_logging("error")
+    # The library reports every dial to a provider that the story has switched off.
+    logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+
+    def tell(at: Path, on_event: Callable[[Step | Check], None]) -> Report:
+        return tell_market(MarketOptions(at, days, speed, seed), on_event)
+
+    return _show(tell, folder, keep=keep, as_json=as_json)
+
+
 def run_chaos_command(folder: Path | None, *, keep: bool, rounds: int, seed: int, as_json: bool) -> bool:
     """Kill nodes in the middle of backups; see :mod:`sovereign_devnet.chaos`.
 

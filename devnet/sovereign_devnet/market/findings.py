@@ -1,0 +1,203 @@
+"""What the nodes' own books say at the end: each cheat with its evidence, and where every micro-VIBE is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from sovereign_devnet.report import Report
+from sovereign_node.node import Node
+from sovereign_node.services.money.bundle import Judge, export_bundle
+from sovereign_node.store.audits import FAILED
+from sovereign_node.store.contracts import Contract
+from sovereign_protocols.market.prices import GB, LIST_PRICES, MONTH_S, Usage, charge, format_vibe
+from sovereign_protocols.settle.bodies import CreditNote, MeterDispute, PeriodStatement
+
+if TYPE_CHECKING:
+    from sovereign_devnet.market.story import Cast
+    from sovereign_devnet.market.world import World
+
+DAY_S = 86_400
+
+
+class Findings:
+    """Judges the world.
+
+    Args:
+        world: at the end of the story.
+        cast: contracts, and what was done.
+        report: gets checks and figures.
+        folder: evidence is written into ``evidence`` below it.
+    """
+
+    def __init__(self, world: World, cast: Cast, report: Report, folder: Path) -> None:
+        self._world = world
+        self._cast = cast
+        self._report = report
+        self._folder = folder / "evidence"
+
+    async def write(self) -> None:
+        """Make all checks."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for check in (self._figures, self._good, self._leaky, self._flaky, self._carol, self._dave):
+            await trio.to_thread.run_sync(check)
+        for check in (self._erin, self._frank, self._conserved):
+            await trio.to_thread.run_sync(check)
+        verified = await self._world.ask("alice", "verify", read_data_percent=100.0)
+        self._report.check("alice's data is whole at both providers", [str(item) for item in verified["errors"]])
+        self._report.figures["sponsor"] = (
+            "runs, but bonus grants by a sponsor do not exist yet: customers pay the bonus"
+        )
+
+    def _statements(self, node: Node, contract: Contract) -> list[PeriodStatement]:
+        found = node.state.settlement.all(contract.contract_id, PeriodStatement, node.identity.network_id)
+        return list({signed.body.period: signed.body for signed in found}.values())
+
+    def _contract(self, customer: str, provider: str) -> Contract:
+        return self._cast.contracts[customer, provider]
+
+    def _bundle(self, name: str, node: Node, contract: Contract) -> list[dict[str, str]]:
+        """Write the papers of a contract, and return what they prove."""
+        document = export_bundle(node.state, contract, node.identity.network_id, node.clock())
+        path = self._folder / f"{name}.json"
+        path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+        return Judge(document, contract.customer_device, contract.provider_device).judge().findings
+
+    def _uptime(self, contract: Contract, node: Node) -> tuple[int, int]:
+        count = node.uptime.book.count(contract.contract_id, contract.started_at, node.clock())
+        return count.good, count.observed
+
+    def _figures(self) -> None:
+        lines = charge(LIST_PRICES, Usage(5 * GB * MONTH_S, GB), with_bonus=True)
+        self._report.figures["5 GB and 1 GB moved"] = (
+            f"cost {format_vibe(lines.price)}, earn {format_vibe(lines.earnings)} with the bonus"
+        )
+        wrong = (lines.price, lines.earnings) != (10_500_000, 15_750_000)
+        self._report.check("the prototype's figures: 10.5 VIBE, 15.75 with the bonus", wrong)
+
+    def _good(self) -> None:
+        contract, alice = self._contract("alice", "good"), self._world.node("alice")
+        good, observed = self._uptime(contract, alice)
+        self._report.check(f"good answered in {good} of {observed} windows", not observed or good != observed)
+        statements = self._statements(alice, contract)
+        if self._has_period():
+            self._report.check(
+                "good earned its bonus", not statements or any(item.bonus == 0 for item in statements)
+            )
+            first = statements[0] if statements else None
+            if first is not None:
+                self._report.figures["alice's first statement with good"] = (
+                    f"storage {format_vibe(first.storage)}, transfer {format_vibe(first.transfer)},"
+                    f" bonus {format_vibe(first.bonus)}"
+                )
+
+    def _leaky(self) -> None:
+        contract, alice = self._contract("alice", "leaky"), self._world.node("alice")
+        if not self._cast.lost:
+            return
+        failed = alice.state.audits.records(contract.contract_id, outcome=FAILED)
+        found = {item.chunk_id for item in failed}
+        missed = [chunk.hex() for chunk in self._cast.lost if chunk not in found]
+        self._report.check(f"audits found all {len(self._cast.lost)} chunks that leaky lost", missed)
+        self._report.check("leaky signed every failure", not failed or any(not item.answer for item in failed))
+        leaky = self._world.node("leaky")
+        notes = leaky.state.settlement.all(contract.contract_id, CreditNote, leaky.identity.network_id)
+        credited = sum({note.content_hash: note.body.amount for note in notes}.values())
+        self._report.check("leaky gave back what it had not stored", credited == 0)
+        self._report.figures["credited by leaky"] = format_vibe(credited)
+        first = min(failed, key=lambda item: item.audited_at, default=None)
+        if first is not None:
+            days = (first.audited_at - alice.started_at) / DAY_S
+            self._report.figures["first failed audit"] = f"on day {days:.0f}"
+        papers = [
+            {"challenge": item.challenge.hex(), "answer": item.answer.hex(), "verdict": item.verdict.hex()}
+            for item in failed
+        ]
+        (self._folder / "leaky-audits.json").write_text(json.dumps(papers, indent=1) + "\n", "utf-8")
+
+    def _flaky(self) -> None:
+        contract, bob = self._contract("bob", "flaky"), self._world.node("bob")
+        good, observed = self._uptime(contract, bob)
+        self._report.figures["uptime of flaky"] = f"{good} of {observed} windows"
+        if bob.clock() - contract.started_at > 5 * DAY_S:
+            self._report.check("flaky is seen to be down", observed == 0 or good == observed)
+        if self._has_period():
+            statements = self._statements(bob, contract)
+            self._report.check("flaky got no bonus", not statements or any(item.bonus for item in statements))
+
+    def _carol(self) -> None:
+        contract, good = self._contract("carol", "good"), self._world.node("good")
+        row = good.state.contracts.get(contract.contract_id)
+        state = row.state if row is not None else "unknown"
+        self._report.figures["carol's contract"] = f"{state}; upload: {self._cast.upload_refused or 'not tried'}"
+        if self._has_period():
+            self._report.check(f"carol, who does not pay, is {state}", state in ("active", "renewing"))
+            self._bundle("carol", good, contract)
+
+    def _dave(self) -> None:
+        contract, good = self._contract("dave", "good"), self._world.node("good")
+        if not self._cast.refusals:
+            return
+        pairs = good.state.evidence.all("voucher_fork", contract.contract_id.hex())
+        self._report.check("two vouchers of dave with one number are kept as evidence", not pairs)
+        findings = self._bundle("dave", good, contract)
+        self._report.check("a judge with two public keys convicts dave", not findings)
+
+    def _erin(self) -> None:
+        contract, flaky = self._contract("erin", "flaky"), self._world.node("flaky")
+        erin = self._world.node("erin")
+        disputes = erin.state.settlement.all(contract.contract_id, MeterDispute, erin.identity.network_id)
+        if erin.clock() - contract.started_at < 16 * DAY_S:
+            return
+        self._report.check("erin disputes what flaky metered too much", not disputes)
+        kept = flaky.state.settlement.all(contract.contract_id, MeterDispute, flaky.identity.network_id)
+        self._report.check("flaky keeps the disputes", bool(disputes) and not kept)
+        findings = self._bundle("erin", erin, contract)
+        self._report.check("a judge with two public keys convicts flaky", not findings)
+
+    def _frank(self) -> None:
+        contract, good = self._contract("frank", "good"), self._world.node("good")
+        pairs = good.state.evidence.all("voucher_fork", contract.contract_id.hex())
+        self._report.check("frank's restored device signed nothing twice", bool(pairs))
+        frank = self._world.node("frank")
+        held = good.money.provider_book.vouchered(contract.contract_id)
+        given = frank.money.customer_book.vouchered(contract.contract_id)
+        self._report.figures["frank's vouchers"] = f"given {format_vibe(given)}, held {format_vibe(held)}"
+        self._report.check("frank and good agree about his vouchers", held != given)
+
+    def _conserved(self) -> None:
+        """Every entry adds up to zero, every chain is whole, and what one side gave the other holds."""
+        wrong = []
+        names = sorted({name for pair in self._cast.contracts for name in pair})
+        for name in names:
+            ledger = self._world.node(name).state.ledger
+            if ledger.verify() is not None:
+                wrong.append(f"{name}: the chain of the ledger is broken")
+            if sum(ledger.balances().values()):
+                wrong.append(f"{name}: the ledger does not add up to zero")
+        for (customer, provider), contract in self._cast.contracts.items():
+            if customer in ("carol", "erin", "frank"):
+                continue
+            wrong += self._compare(customer, provider, contract)
+        self._report.check("money is conserved to the micro-VIBE over all ledgers", wrong)
+        self._report.figures["ledgers"] = f"{len(names)} checked"
+
+    def _compare(self, customer: str, provider: str, contract: Contract) -> list[str]:
+        key = contract.contract_id.hex()
+        theirs = self._world.node(provider).state.ledger.balances()
+        own = self._world.node(customer).state.ledger.balances()
+        mirrored = [("receivable", "payable"), ("income", "expense"), ("vouchers-held", "vouchers-given")]
+        wrong = []
+        for held, owed in mirrored:
+            one, other = theirs.get(f"{held}:{key}", 0), own.get(f"{owed}:{key}", 0)
+            if one != -other:
+                wrong.append(f"{customer} and {provider}: {held} {one}, {owed} {other}")
+        return wrong
+
+    def _has_period(self) -> bool:
+        """Tell whether a period was closed."""
+        contract = self._contract("alice", "good")
+        return self._world.clock() - contract.started_at > contract.period_s + DAY_S
