@@ -20,8 +20,10 @@ from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.services.audit_book import OnFailed, StateAuditBook, note_failure
-from sovereign_node.services.audit_plan import AuditPlan, has_failed_by_silence
+from sovereign_node.services.audit_plan import DAY_S, AuditPlan, has_failed_by_silence
+from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_check import known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.placements import Placements
 from sovereign_node.services.project_targets import ProjectTargets
@@ -35,7 +37,6 @@ from sovereign_protocols.audit.messages import PROTOCOL_ID
 from sovereign_protocols.audit.proof import Proof, is_intact, judge_hash, judge_leaf
 from sovereign_protocols.audit.shell import AuditClient, open_audit, serve_audit
 from sovereign_protocols.errors import ProtocolError
-from sovereign_protocols.market.shell import PeerCheck
 from sovereign_protocols.settle.signed import NO_HASH, Signed, sign_body
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ log = structlog.get_logger(__name__)
 
 TICK_S: Final = 60
 FETCH: Final = "fetch"
+#: Passed audits are kept so long for statistics; failures stay for ever.
+KEEP_PASSED_S: Final = 90 * DAY_S
 #: Bytes of challenge and answer, for the cost of an audit that moves no chunk.
 _PROOF_BYTES: Final = 1_024
 
@@ -72,7 +75,6 @@ class Audits:
         placements: knows what is stored where.
         repairs: told of failures.
         clock: wall time.
-        check: proves identities of peers.
         on_failed: told of each audit that this provider failed.
         sleep: waits for a number of seconds of ``clock``.
         choose: source of random draws.
@@ -90,7 +92,6 @@ class Audits:
         repairs: Repairs,
         clock: Clock,
         *,
-        check: PeerCheck | None = None,
         on_failed: OnFailed = lambda _contract_id, _verdict: None,
         sleep: Sleep = trio.sleep,
         choose: random.Random | None = None,
@@ -104,9 +105,10 @@ class Audits:
         self._placements = placements
         self._repairs = repairs
         self._clock = clock
-        self._check = check
+        self._check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
         self._sleep = sleep
         self._random = choose or random.SystemRandom()
+        self._thinned_at = 0
         self._plan = AuditPlan(state, clock, self._random)
         network_id = identity.network_id
         book = StateAuditBook(state, chunk_store, network_id, on_failed)
@@ -133,6 +135,10 @@ class Audits:
 
     async def run_once(self) -> None:
         """Learn what is new, and do the audits that are due."""
+        now = self._clock()
+        if now - self._thinned_at >= DAY_S:
+            self._thinned_at = now
+            await trio.to_thread.run_sync(self._state.audits.thin, now - KEEP_PASSED_S)
         await self._placements.learn()
         for contract in await trio.to_thread.run_sync(self.contracts):
             for chunk, is_sample in await trio.to_thread.run_sync(self._plan.due, contract):

@@ -103,7 +103,7 @@ class Uptime:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.observe_window, window)
                 # The next window begins on time even if a peer is slow: its tasks end with this one.
-                await self._sleep((window + 1) * WINDOW_S - self._clock())
+                await self._sleep(max(0, (window + 1) * WINDOW_S - self._clock()))
                 nursery.cancel_scope.cancel()
             if window % COLLECT_EVERY_WINDOWS == 0:
                 await self.collect()
