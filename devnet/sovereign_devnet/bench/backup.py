@@ -11,7 +11,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ from sovereign_devnet.checks import compare_trees
 
 MIB = 1024 * 1024
 _EDIT_BYTES = 64 * 1024
+# The stock stack takes its time; one corpus shows it.
+STOCK_CORPUS = "incompressible"
 
 Opener = Callable[[Path], AbstractContextManager[Tool]]
 
@@ -109,17 +111,17 @@ def measure(settings: Settings) -> Part:
     floors = {job.corpus.name: backup_floor(job.corpus.root, settings.folder, wire_cpu) for job in jobs}
     measured = Measured()
     names: dict[str, str] = {}
-    ways = list(openers().items())
     for number in range(settings.rounds):
-        # Another one begins each round, so that nobody always meets the machine in the same state.
-        turn = number % len(ways)
-        for way, opener in ways[turn:] + ways[:turn]:
-            settings.say(f"backup, round {number + 1} of {settings.rounds}: {way}")
-            with _workshop(settings.folder / "tool") as folder, opener(folder) as tool:
-                names[way] = tool.name
-                for position, job in enumerate(jobs):
-                    if way != STOCK or position == 0:
-                        _run_job(tool, way, job, folder, measured, seed=number * 100 + len(measured.samples))
+        with _workshop(settings.folder / "tools") as folder, ExitStack() as stack:
+            tools: dict[str, Tool] = {}
+            for way, opener in openers().items():
+                below = folder / way
+                below.mkdir()
+                tools[way] = stack.enter_context(opener(below))
+            names = {way: tool.name for way, tool in tools.items()}
+            for job in jobs:
+                settings.say(f"backup, round {number + 1} of {settings.rounds}: {job.corpus.name}")
+                _run_job(tools, job, folder, measured, number)
     return build_report(measured.samples, jobs_by_name(jobs), floors, names, missing_peers())
 
 
@@ -137,18 +139,25 @@ def missing_peers() -> list[str]:
     ]
 
 
-def _run_job(tool: Tool, way: str, job: Job, folder: Path, measured: Measured, seed: int) -> None:
+def _run_job(tools: dict[str, Tool], job: Job, folder: Path, measured: Measured, number: int) -> None:
+    """Run each phase with one tool after the other, so that the machine's other work meets all alike."""
     corpus = job.corpus
-    settle()
-    measured.add(way, corpus.name, "first", tool.backup(corpus.name, corpus.root))
-    measured.add(way, corpus.name, "unchanged", tool.backup(corpus.name, corpus.root))
-    job.edit(seed)
-    settle()
-    measured.add(way, corpus.name, job.change, tool.backup(corpus.name, corpus.root))
-    target = folder / "restored"
-    measured.add(way, corpus.name, "restore", tool.restore(corpus.name, corpus.root, target))
-    _check_restored(corpus.root, target)
-    shutil.rmtree(target)
+    ways = [way for way in tools if way != STOCK or corpus.name == STOCK_CORPUS]
+    # Another one begins each round.
+    turn = number % len(ways)
+    ways = ways[turn:] + ways[:turn]
+    for phase in ("first", "unchanged", job.change):
+        if phase == job.change:
+            job.edit(number)
+        for way in ways:
+            settle()
+            measured.add(way, corpus.name, phase, tools[way].backup(corpus.name, corpus.root))
+    for way in ways:
+        target = folder / "restored"
+        settle()
+        measured.add(way, corpus.name, "restore", tools[way].restore(corpus.name, corpus.root, target))
+        _check_restored(corpus.root, target)
+        shutil.rmtree(target)
 
 
 def settle() -> None:
