@@ -164,7 +164,7 @@ class Findings:
         self._report.check("frank's restored device signed nothing twice", bool(pairs))
         frank = self._world.node("frank")
         held = good.money.provider_book.vouchered(contract.contract_id)
-        given = frank.money.customer_book.vouchered(contract.contract_id)
+        given = frank.money.books.promised(contract.contract_id)
         self._report.figures["frank's vouchers"] = f"given {format_vibe(given)}, held {format_vibe(held)}"
         self._report.check("frank and good agree about his vouchers", held != given)
 

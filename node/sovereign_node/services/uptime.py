@@ -182,20 +182,24 @@ class Uptime:
             log.info("observer_not_asked", peer_id=peer_id, reason=str(error))
 
     async def _fetch_reports(self, client: ProbeClient, provider: bytes, observer: bytes, start: int) -> None:
-        newest = await trio.to_thread.run_sync(self._state.uptime.newest, provider, observer)
-        # The last window known may have become good by a second try since.
-        first = start if newest is None else max(start, newest)
+        # Not the newest row: a provider has receipts of good windows before it has the report of the bad ones.
+        key = f"uptime_reported:{provider.hex()}:{observer.hex()}"
+        reported = await trio.to_thread.run_sync(self._state.meta.get, key)
+        first = max(start, int(reported or 0))
         end = window_of(self._clock())
         while first < end:
             report, notices = await client.windows(provider, first, min(MAX_WINDOWS, end - first))
             seen = report.body.observations()
 
-            def keep(seen: dict[int, bool] = seen, notices: list[SignedAct] = notices) -> None:
-                self._state.uptime.observe_many(provider, observer, seen)
-                self.book.adopt_notices(notices)
+            first += report.body.count
+
+            def keep(seen: dict[int, bool] = seen, notices: list[SignedAct] = notices, first: int = first) -> None:
+                with self._state.transaction():
+                    self._state.uptime.observe_many(provider, observer, seen)
+                    self.book.adopt_notices(notices)
+                    self._state.meta.set(key, str(first))
 
             await trio.to_thread.run_sync(keep)
-            first += report.body.count
 
     def announce(self, from_at: int, until_at: int) -> list[SignedAct]:
         """Announce maintenance to the customers of this provider. Blocks.

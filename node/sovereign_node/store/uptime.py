@@ -102,14 +102,6 @@ class Uptime:
                 found[row["number"]] = found.get(row["number"], False) or bool(row["is_good"])
         return dict(sorted(found.items()))
 
-    def newest(self, provider: bytes, observer: bytes) -> int | None:
-        """Read the number of the last window that an observer asked in."""
-        row = self._database.query_one(
-            "SELECT max(number) AS newest FROM uptime_windows WHERE provider_device = ? AND observer_device = ?",
-            (provider.hex(), observer.hex()),
-        )
-        return None if row is None else row["newest"]
-
     def receipts(self, provider: bytes, first: int, end: int) -> list[bytes]:
         """Read the signed receipts of good windows, for an evidence bundle."""
         rows = self._database.query(

@@ -10,6 +10,7 @@ from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, World
 from node_world import open_world
 
 from sovereign_crypto.statement import NETWORK_ID_MAIN
+from sovereign_devnet.market.deeds import open_contract
 from sovereign_node.errors import NodeError
 from sovereign_node.services.contract_book import agreement_statements, contract_row
 from sovereign_node.services.uptime import Uptime
@@ -18,7 +19,7 @@ from sovereign_node.store import open_state
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import RefusedError
-from sovereign_protocols.market.terms import countersign, sign_terms
+from sovereign_protocols.market.terms import BonusPayer, countersign, sign_terms
 from sovereign_protocols.probe.windows import WINDOW_S, window_of
 
 
@@ -194,3 +195,42 @@ async def test_probes_between_real_nodes(tmp_path) -> None:
         )
         await observer.observe_window(now)
         assert lonely.book.observations(device, range(now, now + 1)) == {now: False}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_keyring")
+async def test_both_parties_learn_bad_windows_from_the_observer(tmp_path) -> None:
+    clock = Time(int(time.time()))
+    async with open_world(tmp_path, clock) as world:
+        world.make("disk", "provider")
+        world.make("tower", "server")
+        world.make("laptop", "mobile")
+        provider = (await world.start("disk")).node
+        address = provider.network.addresses()[0]
+        observer = (await world.start("tower", address)).node
+        laptop = (await world.start("laptop", address, observer.network.addresses()[0])).node
+        await laptop.discovery.joined.wait()
+        await observer.discovery.joined.wait()
+        contract = await open_contract(
+            laptop,
+            provider,
+            capacity_bytes=5_000_000,
+            observers=[observer.keys.public],
+            bonus=BonusPayer.CUSTOMER,
+        )
+        await laptop.uptime.collect()
+        device = provider.keys.public
+        assert observer.uptime.book.providers(also_unnamed=False) == {device}
+        begin = clock.now = (window_of(clock.now) + 1) * WINDOW_S
+        for number in range(4):
+            if number == 1:
+                observer.uptime.book.observe(device, window_of(clock.now), is_good=False)
+            else:
+                assert await observer.uptime.probe(device)
+            clock.now += WINDOW_S
+        for node in (laptop, provider):
+            await node.uptime.collect()
+            counted = node.uptime.book.count(contract.contract_id, begin, clock.now)
+            assert (counted.good, counted.observed, counted.total) == (3, 4, 4)
+            await node.uptime.collect()
+            assert node.uptime.book.count(contract.contract_id, begin, clock.now) == counted

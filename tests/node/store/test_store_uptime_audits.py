@@ -34,8 +34,6 @@ def test_a_window_is_good_if_any_observer_had_an_answer(state: State) -> None:
     assert state.uptime.windows(provider, 5, 7, observers=frozenset({first})) == {5: False, 6: False}
     assert state.uptime.windows(provider, 7, 9) == {}
     assert state.uptime.receipts(provider, 0, 10) == [b"signed"]
-    assert state.uptime.newest(provider, first) == 6
-    assert state.uptime.newest(provider, ident(12)) is None
 
 
 def test_a_good_window_stays_good(state: State) -> None:
