@@ -132,11 +132,15 @@ class Door:
         upgrade: upgrades an inbound pipe to a registered connection, or raises.
         admission: who may try.
         handshake_timeout_s: how long a stranger may take to become a peer.
+
+    Attributes:
+        expected: what takes a connection from a TCP multiaddr instead, while holes are punched.
     """
 
     def __init__(
         self, upgrade: Callable[[Pipe], Awaitable[object]], admission: Admission, *, handshake_timeout_s: float
     ) -> None:
+        self.expected: dict[str, Callable[[Pipe], Awaitable[None]]] = {}
         self._upgrade = upgrade
         self._admission = admission
         self._handshake_timeout_s = handshake_timeout_s
@@ -149,7 +153,7 @@ class Door:
         except OSError:
             await trio.aclose_forcefully(stream)
             return
-        await self.accept(pipe)
+        await self.expected.get(pipe.address, self.accept)(pipe)
 
     async def accept(self, pipe: Pipe) -> None:
         """Upgrade one pipe, or close it; never raises, except for cancellation."""

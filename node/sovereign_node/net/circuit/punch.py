@@ -7,7 +7,8 @@ for one inside port; behind a symmetric one the outside port is another for ever
 Source: libp2p specs, relay/DCUtR.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -39,8 +40,8 @@ _log = structlog.get_logger(__name__)
 EXCHANGE_TIMEOUT_S = 5.0
 # Long enough for the kernel to send its second SYN, when the first came before the other side's hole was open.
 PUNCH_TIMEOUT_S = 3.5
-# A router may refuse what comes too early; the hole may be open a moment later.
-REFUSED_PAUSE_S = 0.1
+# A router may refuse what comes too early, and the other end may come through first: a moment later all is settled.
+FAILED_PAUSE_S = 0.1
 MAX_TARGETS = 4
 
 
@@ -66,6 +67,13 @@ class HolePuncher:
         Returns:
             Whether there is a connection without a third party now.
         """
+        with ExitStack() as exits:
+            if await self._begin(peer_id, exits):
+                return self._is_direct(peer_id)
+        return False
+
+    async def _begin(self, peer_id: str, exits: ExitStack) -> bool:
+        """Agree on the moment and dial; False if the peer did not agree."""
         try:
             with trio.fail_after(EXCHANGE_TIMEOUT_S):
                 async with await self._network.open_stream(peer_id, DCUTR_PROTOCOL_ID) as stream:
@@ -73,6 +81,8 @@ class HolePuncher:
                     await _send(stream, self._hello())
                     answer = await _receive(stream, PunchType.CONNECT)
                     rtt_s = trio.current_time() - started
+                    # From SYNC on the other end may come through, even before we dial.
+                    exits.enter_context(self._expecting(peer_id, answer, initiator=True))
                     await _send(stream, PunchMessage(PunchType.SYNC))
         except (NetError, CircuitMessageError, trio.TooSlowError, trio.BrokenResourceError) as error:
             _log.debug("hole_punch_not_agreed", peer_id=peer_id, reason=str(error))
@@ -80,7 +90,7 @@ class HolePuncher:
         # The other end starts when it gets SYNC, half a round trip after it left.
         await trio.sleep(min(rtt_s / 2, EXCHANGE_TIMEOUT_S))
         await self._dial(peer_id, answer, initiator=True)
-        return self._is_direct(peer_id)
+        return True
 
     async def _respond(self, stream: PeerStream) -> None:
         with trio.fail_after(EXCHANGE_TIMEOUT_S):
@@ -91,7 +101,28 @@ class HolePuncher:
             except CircuitMessageError:
                 await stream.reset()
                 return
-        await self._dial(stream.peer_id, request, initiator=False)
+        with self._expecting(stream.peer_id, request, initiator=False):
+            await self._dial(stream.peer_id, request, initiator=False)
+
+    @contextmanager
+    def _expecting(self, peer_id: str, message: PunchMessage, *, initiator: bool) -> Iterator[None]:
+        """Take what arrives at our listener from the peer's addresses in the agreed role.
+
+        The hole of an attempt before may still be open: the other end then reaches our listener, where both would
+        wait for the other to begin.
+        """
+
+        async def take(pipe: Pipe) -> None:
+            pipe.path = HOLE_PUNCHED
+            await self._network.adopt(pipe, peer_id, initiator=initiator)
+
+        targets = _targets(peer_id, message)
+        self._network.door.expected.update(dict.fromkeys(targets, take))
+        try:
+            yield
+        finally:
+            for address in targets:
+                self._network.door.expected.pop(address, None)
 
     def _hello(self) -> PunchMessage:
         addresses = [*self._outside(), *self._network.own.all()]
@@ -102,9 +133,7 @@ class HolePuncher:
 
     async def _dial(self, peer_id: str, message: PunchMessage, *, initiator: bool) -> None:
         ports = self._network.own.ports()
-        # Addresses of a local network are dialled anyway, and need no hole.
-        found = [item.partition("/p2p/")[0] for item in addresses_to_text(peer_id, message.addresses)]
-        targets = [address for address in found if is_global_literal(address)][:MAX_TARGETS]
+        targets = _targets(peer_id, message)
         if not ports or not targets or self._is_direct(peer_id):
             return
         with trio.move_on_after(PUNCH_TIMEOUT_S):
@@ -122,14 +151,18 @@ class HolePuncher:
             try:
                 stream = await connect_from(port, target.host, target.port)
                 pipe = Pipe.over_tcp(stream, address=address, path=HOLE_PUNCHED)
-            except ConnectionRefusedError:
-                await trio.sleep(REFUSED_PAUSE_S)
-                continue
             except OSError as error:
                 _log.debug("hole_punch_failed", peer_id=peer_id, address=address, reason=str(error))
-                return
+                await trio.sleep(FAILED_PAUSE_S)
+                continue
             await self._network.adopt(pipe, peer_id, initiator=initiator)
         race.cancel()
+
+
+def _targets(peer_id: str, message: PunchMessage) -> list[str]:
+    """Choose the addresses to dial; those of a local network are dialled anyway, and need no hole."""
+    found = [item.partition("/p2p/")[0] for item in addresses_to_text(peer_id, message.addresses)]
+    return [address for address in found if is_global_literal(address)][:MAX_TARGETS]
 
 
 async def _send(stream: PeerStream, message: PunchMessage) -> None:
