@@ -27,6 +27,9 @@ _BACKLOG = 256
 _PASSING_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _PAUSE_S = 0.1
 
+# What a handshake may take before a newcomer gets its slot; on loopback it takes 10 ms, across the world 500 ms.
+_HANDSHAKE_S = 0.5
+
 
 async def open_listeners(address: str) -> list[trio.SocketListener]:
     """Bind a TCP multiaddr with an IP literal; port 0 takes a free port.
@@ -68,8 +71,10 @@ def bound_address(listener: trio.SocketListener) -> str:
 class Admission:
     """Count the handshakes under way, so that strangers cannot take every slot.
 
-    Whoever comes when all slots are taken gets the one of the handshake that is under way for longest: a good one
-    takes a fraction of a second, so strangers that stall lose theirs, and do not keep others out by waiting.
+    Whoever comes when all slots are taken gets the one of the handshake that is under way for longest, unless even
+    that one has only begun: a good one takes a fraction of a second, so strangers that stall lose theirs and do not
+    keep others out by waiting, while those of a burst do not push each other out. Visitors from a network with
+    fewer handshakes come before a crowd in any case.
 
     Args:
         max_per_network: unauthenticated connections per IPv4 /24 or IPv6 /56 at a time.
@@ -79,36 +84,45 @@ class Admission:
     def __init__(self, *, max_per_network: int, max_total: int) -> None:
         self._max_per_network = max_per_network
         self._max_total = max_total
-        # The oldest first, in each network and among networks.
-        self._open: dict[str, list[trio.CancelScope]] = {}
+        # When each began; the oldest first, in each network and among networks.
+        self._open: dict[str, dict[trio.CancelScope, float]] = {}
 
     @contextmanager
-    def slot(self, host: str | None) -> Iterator[None]:
-        """Hold a slot for the time of a handshake; the block is cancelled when a newcomer takes it."""
+    def slot(self, host: str | None) -> Iterator[bool]:
+        """Hold a slot for the time of a handshake; gives False when there is none.
+
+        The block is cancelled when a newcomer takes the slot.
+        """
         network = neighbourhood(host)
-        if len(self._open.get(network, ())) >= self._max_per_network:
-            self._evict(network)
-        elif sum(map(len, self._open.values())) >= self._max_total:
-            # Of the most crowded network, so that a lone visitor is not pushed out by a crowd.
-            self._evict(max(self._open, key=lambda name: len(self._open[name])))
+        if not self._make_room(network):
+            yield False
+            return
         with trio.CancelScope() as scope:
-            self._open.setdefault(network, []).append(scope)
+            self._open.setdefault(network, {})[scope] = trio.current_time()
             try:
-                yield
+                yield True
             finally:
                 self._release(network, scope)
 
-    def _evict(self, network: str) -> None:
-        oldest = self._open[network][0]
+    def _make_room(self, network: str) -> bool:
+        own = len(self._open.get(network, ()))
+        if own < self._max_per_network and sum(map(len, self._open.values())) < self._max_total:
+            return True
+        crowded = network
+        if own < self._max_per_network:
+            crowded = max(self._open, key=lambda name: len(self._open[name]))
+        oldest, began_at = next(iter(self._open[crowded].items()))
+        if len(self._open[crowded]) <= own + 1 and trio.current_time() - began_at < _HANDSHAKE_S:
+            return False
         oldest.cancel()
-        self._release(network, oldest)
+        self._release(crowded, oldest)
+        return True
 
     def _release(self, network: str, scope: trio.CancelScope) -> None:
-        group = self._open.get(network, [])
-        if scope in group:
-            group.remove(scope)
-            if not group:
-                del self._open[network]
+        group = self._open.get(network, {})
+        group.pop(scope, None)
+        if not group:
+            self._open.pop(network, None)
 
 
 def neighbourhood(host: str | None) -> str:
@@ -157,7 +171,10 @@ class Door:
 
     async def accept(self, pipe: Pipe) -> None:
         """Upgrade one pipe, or close it; never raises, except for cancellation."""
-        with self._admission.slot(pipe.remote[0] if pipe.remote else None):
+        with self._admission.slot(pipe.remote[0] if pipe.remote else None) as admitted:
+            if not admitted:
+                await pipe.close()
+                return
             try:
                 with trio.fail_after(self._handshake_timeout_s):
                     await self._upgrade(pipe)

@@ -66,6 +66,9 @@ async def test_silent_peer_has_a_deadline(make_network):
         nursery.cancel_scope.cancel()
 
 
+HANDSHAKE_S = 0.6
+
+
 async def hold(stream) -> None:
     await trio.sleep_forever()
 
@@ -83,6 +86,11 @@ async def test_strangers_of_one_network_share_eight_places(make_network):
     async with make_network() as ours, make_network() as friend:
         port = int(ours.addresses()[0].split("/")[4])
         waiting = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(8)]
+        with trio.fail_after(2):
+            # Those who came just now are given their time.
+            async with await trio.open_tcp_stream("127.0.0.1", port) as early:
+                assert await early.receive_some(1) == b""
+        await trio.sleep(HANDSHAKE_S)
         ninth = await trio.open_tcp_stream("127.0.0.1", port)
         # It takes the place of the one that has been silent for longest.
         with trio.fail_after(2):
