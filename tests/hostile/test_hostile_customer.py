@@ -111,6 +111,9 @@ async def test_chunks_of_another_contract_do_not_exist(world: HostileWorld) -> N
 async def test_a_replay_after_a_restart_loses_nothing(world: HostileWorld, tmp_path: Path) -> None:
     thief = world.thief
     async with world.attacker(thief.key) as network, world.chunk_client(network, thief.credentials) as client:
+        if not await client.list_ids(thief.contract_id):
+            for chunk_id, data in (make_chunk(SMALL_BYTES) for _ in range(3)):
+                await client.put(thief.contract_id, chunk_id, data)
         ids = (await client.list_ids(thief.contract_id))[:3]
         now = wall_clock()
         statement = sign_deletion(thief.key, thief.contract_id, ids, signed_at=now, nonce=os.urandom(16))

@@ -13,6 +13,7 @@ from sovereign_crypto.signing import SigningKey
 from sovereign_node.config import load_config
 from sovereign_node.net import negotiate
 from sovereign_node.net.addresses import parse_tcp
+from sovereign_node.net.network import Network
 from sovereign_node.net.streams import receive_exactly
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK
 from sovereign_protocols.errors import ErrorCode, RemoteError
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
 HEADER = negotiate.encode_message(b"/multistream/1.0.0")
 STRANGERS = 300
+WINDOW_BYTES = 256 * 1024
+NODE_WINDOW_BYTES = 64 * 1024**2
 #: Lengths of header and payload: both endless, an endless payload, a header of 2 GiB, none.
 FRAME_PREFIXES = (b"\xff" * 8, b"\0\0\0\1\xff\xff\xff\xff", b"\x7f\xff\xff\xff\0\0\0\0", bytes(8))
 
@@ -144,3 +147,34 @@ async def test_more_identities_than_places_lock_nobody_out(world: HostileWorld) 
         report = await trio.to_thread.run_sync(world.back_up)
         assert report["chunks_sent"] > 0
         nursery.cancel_scope.cancel()
+
+
+async def test_bytes_that_nobody_reads_stay_within_their_budget(world: HostileWorld) -> None:
+    """Streams that are full before they say what they want, from a dozen peers at once."""
+    before = world.memory_bytes()
+
+    async def fill(network: Network) -> None:
+        # The first byte promises a message that never ends.
+        with trio.move_on_after(6):
+            stream = await network._preferred(world.peer_id, "").open_stream()
+            try:
+                await stream.send_all(b"\xff\x07" + bytes(4 * WINDOW_BYTES))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    async def attack(task_status: trio.TaskStatus[None]) -> None:
+        async with world.attacker() as network, trio.open_nursery() as streams:
+            for _ in range(60):
+                streams.start_soon(fill, network)
+            task_status.started()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(12):
+            await nursery.start(attack)
+        world.write(3_000_000)
+        report = await trio.to_thread.run_sync(world.back_up)
+        assert report["bytes_sent"] > 3_000_000
+        assert world.memory_bytes() - before < NODE_WINDOW_BYTES + 64 * 1024**2
+    with trio.fail_after(10):
+        async with world.attacker() as honest:
+            assert await honest.ping(world.peer_id) < 5

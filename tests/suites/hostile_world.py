@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import trio
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_devnet.cluster import Cluster
@@ -21,6 +22,7 @@ from sovereign_devnet.member import Member
 from sovereign_node.clock import wall_clock
 from sovereign_node.config import load_config
 from sovereign_node.keys import load_device_keys
+from sovereign_node.net.errors import DialError
 from sovereign_node.net.host import open_network
 from sovereign_node.net.network import Network
 from sovereign_node.network_id import network_id_of
@@ -101,7 +103,13 @@ class HostileWorld:
             key: whose peer id to have; a new one if None.
         """
         async with open_network(key or SigningKey.generate(), listen=[]) as network:
-            await network.connect(self.peer_id, [self.address])
+            # As a node does that wants a peer: again, until there is room.
+            with trio.fail_after(10):
+                while not network.is_connected(self.peer_id):
+                    try:
+                        await network.connect(self.peer_id, [self.address])
+                    except DialError:
+                        await trio.sleep(0.1)
             yield network
 
     @asynccontextmanager
