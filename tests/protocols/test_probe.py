@@ -137,7 +137,7 @@ async def test_a_probe_from_another_time_is_refused(nursery) -> None:
             await client.probe(bytes(16), CUSTOMER.device_key, NOW - 121)
 
 
-@pytest.mark.parametrize("fault", ["signer", "nonce", "notice"])
+@pytest.mark.parametrize("fault", ["signer", "nonce", "notice", "kept"])
 async def test_a_wrong_answer_is_no_answer(nursery, fault: str) -> None:
     world = ProbeWorld(nursery)
 
@@ -145,6 +145,8 @@ async def test_a_wrong_answer_is_no_answer(nursery, fault: str) -> None:
         def handle(self, caller, request):
             answer = world.desk.handle(caller, request)
             if not isinstance(answer, m.ProbeAnswer):
+                return m.ProbeKept(bytes(32)) if fault == "kept" else answer
+            if fault == "kept":
                 return answer
             body = ProbeReceipt(caller.device, PROVIDER.device_key.public, request.nonce, NOW, NOW)
             if fault == "notice":

@@ -86,7 +86,8 @@ def tell_market(options: MarketOptions, on_event: Callable[[Step | Check], None]
 
 
 async def _tell(options: MarketOptions, report: Report) -> None:
-    clock = ScaledClock(int(time.time()) // WINDOW_S * WINDOW_S, options.speed)
+    # Not before the true time, at which certificates begin.
+    clock = ScaledClock((int(time.time()) // WINDOW_S + 1) * WINDOW_S, options.speed)
     async with open_world(options.folder / "nodes", clock) as world:
         story = _Story(world, options, report)
         with report.step("three providers, one observer, one sponsor, six customers") as step:

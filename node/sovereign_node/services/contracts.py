@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import structlog
 import trio
@@ -38,7 +39,7 @@ from sovereign_protocols.market.policy import AcceptPolicy, ListPricePolicy, Pro
 from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import MarketClient, open_market, serve_market
-from sovereign_protocols.market.terms import NO_HASH, ContractTerms, agree, parse_terms, sign_terms
+from sovereign_protocols.market.terms import MAX_OBSERVERS, NO_HASH, ContractTerms, agree, parse_terms, sign_terms
 from sovereign_protocols.recovery.record import ContractEntry
 
 log = structlog.get_logger(__name__)
@@ -159,6 +160,8 @@ class Contracts:
             offer = await client.offer()
             own = client.provider.identity == self._identity.identity_id
             terms = self._terms(offer.offer, b"" if own else offer.hash, capacity_bytes, months)
+            if not own:
+                terms = replace(terms, observers=await trio.to_thread.run_sync(self._observers))
             signed = sign_terms(terms, self._keys.signing, self._identity.network_id)
             agreement = await client.propose(signed)
         at = self._clock()
@@ -227,6 +230,14 @@ class Contracts:
                 yield client
         except ProtocolError as error:
             raise market_error(error, peer_id, self._clock()) from error
+
+    def _observers(self) -> tuple[bytes, ...]:
+        """Return own devices that are always on: they measure the provider's uptime for both sides. Blocks."""
+        own = self._state.devices.all(identity=self._identity.identity_id)
+        always_on = [
+            item.device_id for item in own if {"server", "provider"} & set(item.roles) and item.revoked_at is None
+        ]
+        return tuple(sorted(always_on)[:MAX_OBSERVERS])
 
     def _terms(self, offer: Offer, offer_hash: bytes, capacity_bytes: int, months: int | None) -> ContractTerms:
         own = not offer_hash

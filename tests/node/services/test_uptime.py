@@ -158,6 +158,9 @@ async def test_probes_between_real_nodes(tmp_path) -> None:
         await studio.node.discovery.joined.wait()
         opened = await studio.ask("contract_open", provider=provider.node.network.peer_id, capacity_bytes=5_000_000)
         contract_id = bytes.fromhex(opened["id"])
+        # A device that is always on is named as an observer of its owner's contracts.
+        terms = studio.node.uptime.book.agreement(studio.node.state.contracts.get(contract_id)).terms
+        assert terms.observers == (studio.node.keys.public,)
         begin = clock.now = (window_of(clock.now) + 1) * WINDOW_S
         device = provider.node.keys.public
         for _ in range(5):
