@@ -20,9 +20,10 @@ from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.uptime_book import UptimeBook
 from sovereign_node.store import State
-from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
 from sovereign_protocols.market.acts import Act, ActKind, SignedAct, sign_act
+from sovereign_protocols.market.refusals import RefusedError
+from sovereign_protocols.market.terms import Agreement
 from sovereign_protocols.probe.bodies import MAX_WINDOWS
 from sovereign_protocols.probe.desk import ProbeDesk
 from sovereign_protocols.probe.messages import PROTOCOL_ID
@@ -40,6 +41,8 @@ RETRY_AFTER_S = 60
 COLLECT_EVERY_WINDOWS = 6
 #: Rows of windows are kept for two years: longer than any dispute about a statement.
 KEEP_WINDOWS = 2 * 365 * 86_400 // WINDOW_S
+#: Observers that are asked at the same time.
+MAX_SESSIONS = 8
 _NONCE_BYTES = 16
 
 Sleep = Callable[[float], Awaitable[object]]
@@ -155,31 +158,44 @@ class Uptime:
 
     async def collect(self) -> None:
         """Appoint observers, fetch their reports, write the metrics; peers that are away are asked next time."""
-        for contract in await trio.to_thread.run_sync(
-            lambda: [*self.book.live("customer"), *self.book.live("provider")]
-        ):
-            agreement = await trio.to_thread.run_sync(self.book.agreement, contract)
-            for observer in agreement.terms.observers:
-                if observer != self._keys.public:
-                    await self._collect_from(observer, contract)
+        by_observer = await trio.to_thread.run_sync(self._by_observer)
+        limiter = trio.CapacityLimiter(MAX_SESSIONS)
+        async with trio.open_nursery() as nursery:
+            for observer, agreements in by_observer.items():
+                nursery.start_soon(self._collect_from, observer, agreements, limiter)
         await trio.to_thread.run_sync(self.book.write_metrics)
         oldest = window_of(self._clock()) - KEEP_WINDOWS
         await trio.to_thread.run_sync(self._state.uptime.thin, oldest)
 
-    async def _collect_from(self, observer: bytes, contract: Contract) -> None:
+    def _by_observer(self) -> dict[bytes, list[Agreement]]:
+        found: dict[bytes, list[Agreement]] = {}
+        for contract in [*self.book.live("customer"), *self.book.live("provider")]:
+            agreement = self.book.agreement(contract)
+            for observer in agreement.terms.observers:
+                if observer not in (self._keys.public, contract.provider_device):
+                    found.setdefault(observer, []).append(agreement)
+        return found
+
+    async def _collect_from(
+        self, observer: bytes, agreements: list[Agreement], limiter: trio.CapacityLimiter
+    ) -> None:
         peer_id = peer_id_from_public_key(observer)
-        agreement = await trio.to_thread.run_sync(self.book.agreement, contract)
-        provider = contract.provider_device
         try:
-            async with self._session(peer_id) as client:
-                if agreement.terms_hash not in self._appointed:
-                    await client.appoint(agreement)
-                    self._appointed.add(agreement.terms_hash)
-                if provider == observer:
-                    return
-                await self._fetch_reports(client, provider, observer, window_of(contract.started_at))
+            async with limiter, self._session(peer_id) as client:
+                for agreement in agreements:
+                    try:
+                        await self._collect_one(client, observer, agreement)
+                    except RefusedError as error:
+                        log.info("observer_refused", peer_id=peer_id, reason=error.reason.value)
         except (NodeError, ProtocolError) as error:
             log.info("observer_not_asked", peer_id=peer_id, reason=str(error))
+
+    async def _collect_one(self, client: ProbeClient, observer: bytes, agreement: Agreement) -> None:
+        if agreement.terms_hash not in self._appointed:
+            await client.appoint(agreement)
+            self._appointed.add(agreement.terms_hash)
+        terms = agreement.terms
+        await self._fetch_reports(client, terms.provider_device, observer, window_of(terms.start_at))
 
     async def _fetch_reports(self, client: ProbeClient, provider: bytes, observer: bytes, start: int) -> None:
         # Not the newest row: a provider has receipts of good windows before it has the report of the bad ones.
