@@ -71,6 +71,11 @@ class MoneyBook(StateSettlementBook):
             self._agreements[contract_id] = known
         return known
 
+    def begin(self, contract_id: bytes) -> None:
+        """Fix the prices of a new contract; nothing is written for a known one."""
+        if self._state.accruals.get(contract_id) is None:
+            super().begin(contract_id)
+
     # --- periods ---------------------------------------------------------------------------------------------
 
     def statements(self, contract_id: bytes) -> list[Signed[PeriodStatement]]:

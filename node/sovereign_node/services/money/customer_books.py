@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 #: How soon after a change the figures of a contract are asked for.
 REFRESH_S: Final = 600
+#: How long to wait after a turn in which both sides did not agree.
+RETRY_S: Final = 3600
 #: Length of a window of uptime.
 WINDOW_S: Final = 600
 
@@ -200,6 +202,18 @@ class CustomerBooks:
             self._keep(contract_id, own, moved=(body.bytes_in, body.bytes_out))
             self._state.meta.set(f"reported_at:{contract_id.hex()}", str(self._clock()))
 
+    def settle_report(
+        self, contract_id: bytes, report: Signed[MeterReport], given_up: int = 0, *, is_asked: bool = False
+    ) -> Signed[Voucher] | None:
+        """Agree with a report and sign the voucher that is due by it, in one commit.
+
+        Raises:
+            OverMeteredError: see take_report; nothing is signed.
+        """
+        with self._state.transaction():
+            self.take_report(contract_id, report, given_up)
+            return self.next_voucher(contract_id, is_asked=is_asked)
+
     def dispute(self, contract_id: bytes, report: Signed[MeterReport]) -> Signed[MeterDispute]:
         """Sign and keep the own figures against a report."""
         own = self._own_reading(contract_id, report.body)
@@ -295,6 +309,9 @@ class CustomerBooks:
 
     def is_turn_due(self, contract_id: bytes, now: int) -> bool:
         """Tell whether the provider should be asked for its figures now."""
+        turned_at, agreed = self._last_turn(contract_id)[:2]
+        if not agreed and now - turned_at < RETRY_S:
+            return False
         reported_at = int(self._state.meta.get(f"reported_at:{contract_id.hex()}") or 0)
         if now - reported_at >= DAY_S or self.book.period_end(contract_id) <= now:
             return True
@@ -307,14 +324,28 @@ class CustomerBooks:
         accrued = self.book.accrued(contract_id, meter.move(bytes_in=max(0, moved - meter.bytes_in)))
         return self._is_due(contract_id, accrued, moved, now)
 
-    def note_turn(self, contract_id: bytes) -> None:
-        """Remember what was counted when the provider was asked last."""
+    def note_turn(self, contract_id: bytes, *, agreed: bool, acknowledged: bool = False) -> None:
+        """Remember what was counted when the provider was asked last, and whether both sides agreed.
+
+        Args:
+            contract_id: 32 bytes.
+            agreed: whether they did; if not, the next try waits.
+            acknowledged: the provider keeps the newest voucher. A crash before this only sends it again.
+        """
         tally = self._tally(contract_id)
-        kept = json.dumps([tally.sent_bytes, tally.sent_chunks, tally.received_bytes, tally.deleted_chunks])
-        self._state.meta.set(f"turn:{contract_id.hex()}", kept)
+        kept = [tally.sent_bytes, tally.sent_chunks, tally.received_bytes, tally.deleted_chunks]
+        with self._state.transaction():
+            self._state.meta.set(f"turn:{contract_id.hex()}", json.dumps([self._clock(), agreed, *kept]))
+            if acknowledged:
+                self._state.meta.delete(_unacknowledged_key(contract_id))
 
     def _tally_at_report(self, contract_id: bytes) -> Tally:
-        return Tally(*json.loads(self._state.meta.get(f"turn:{contract_id.hex()}") or "[]"))
+        return Tally(*self._last_turn(contract_id)[2:])
+
+    def _last_turn(self, contract_id: bytes) -> list[int]:
+        """Read time and success of the last turn, and the tally then."""
+        found: list[int] = json.loads(self._state.meta.get(f"turn:{contract_id.hex()}") or "[0, true]")
+        return found
 
     def _is_due(self, contract_id: bytes, accrued: int, moved: int, now: int) -> bool:
         agreement = self.book.agreement(contract_id)
@@ -338,10 +369,6 @@ class CustomerBooks:
             return None
         _, raw = self._state.vouchers.head(contract_id, self._key.public, self._lane_number(contract_id))
         return parse_signed(raw, Voucher, self._network_id)
-
-    def acknowledged(self, contract_id: bytes) -> None:
-        """Note that the provider keeps the newest voucher."""
-        self._state.meta.delete(_unacknowledged_key(contract_id))
 
     def next_voucher(self, contract_id: bytes, *, is_asked: bool = False) -> Signed[Voucher] | None:
         """Sign and keep the voucher that is due by the newest report that both agree on.

@@ -6,7 +6,6 @@ Source: protocols/specs/settle.md, "Answering".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN, StatementType
@@ -23,7 +22,7 @@ from sovereign_protocols.settle.bodies import CreditNote, Voucher
 from sovereign_protocols.settle.desk import SettlementDesk
 from sovereign_protocols.settle.signed import parse_signed
 
-_METERED = (m.ReportQuery, m.ReceiptQuery, m.StatementQuery, m.StatementCosign, m.VoucherNote)
+_METERED = (m.ReportQuery, m.ReceiptQuery, m.StatementQuery)
 
 
 class MoneyDesk:
@@ -69,24 +68,15 @@ class MoneyDesk:
             return Refuse.of(refusal)
         except ProtocolError:
             return Refuse(Reason.MALFORMED.value, {})
-        metered = self._contract_of(request)
-        if metered is not None and self._is_customer(caller, metered):
-            self._meter.flush(metered)
+        if isinstance(request, _METERED) and self._is_customer(caller, request.contract):
+            # One commit for the reading and for the report that names it.
+            with self._meter.writing():
+                self._meter.flush(request.contract, for_report=isinstance(request, m.ReportQuery))
+                return self._desk.handle(caller, request)
         answer = self._desk.handle(caller, request)
-        if isinstance(answer, m.VoucherKept) and metered is not None:
-            self._meter.look_again(metered)
-            self._meter.flush(metered)
+        if isinstance(answer, m.VoucherKept) and isinstance(request, m.VoucherNote):
+            self._meter.resume(parse_signed(request.voucher, Voucher, self._network_id).body.contract)
         return answer
-
-    def _contract_of(self, request: Any) -> bytes | None:
-        if not isinstance(request, _METERED):
-            return None
-        if isinstance(request, m.VoucherNote):
-            try:
-                return parse_signed(request.voucher, Voucher, self._network_id).body.contract
-            except ProtocolError:
-                return None
-        return getattr(request, "contract", None)
 
     def _is_customer(self, caller: Caller, contract_id: bytes) -> bool:
         row = self._state.contracts.get(contract_id)

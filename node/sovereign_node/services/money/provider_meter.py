@@ -154,6 +154,14 @@ class ProviderMeter:
             self._room.pop(contract_id, None)
             self._refused.discard(contract_id)
 
+    def resume(self, contract_id: bytes) -> None:
+        """Allow uploads again if a payment that came just now is enough."""
+        self.look_again(contract_id)
+        contract = self._state.contracts.get(contract_id)
+        if contract is not None and contract.state == ContractState.LIMITED.value:
+            with self.writing():
+                self._judge(contract_id)
+
     # --- turns -----------------------------------------------------------------------------------------------
 
     def run_once(self) -> None:
@@ -164,16 +172,16 @@ class ProviderMeter:
             self._refused.clear()
         contracts = self._state.contracts.all(role="provider", states=LIVE_STATES)
         for start in range(0, len(contracts), _PAGE):
-            with self._writing():
+            with self.writing():
                 for contract in contracts[start : start + _PAGE]:
                     self._flush(contract)
                     self._judge(contract.contract_id)
         for contract in self._state.contracts.all(role="provider", states=("closed",)):
-            with self._writing():
+            with self.writing():
                 self._finish(contract)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Run the block as one transaction; what was remembered on the way is forgotten if it fails."""
         try:
             with self._state.transaction():
@@ -183,14 +191,21 @@ class ProviderMeter:
             self._book.forget()
             raise
 
-    def flush(self, contract_id: bytes) -> None:
-        """Bring one meter up to now: close periods that are over, sign receipts, count what was moved."""
+    def flush(self, contract_id: bytes, *, for_report: bool = True) -> None:
+        """Bring one meter up to now: close periods that are over, sign receipts, count what was moved.
+
+        Args:
+            contract_id: 32 bytes.
+            for_report: also keep the reading of this very second, because a report is going to name it.
+        """
         contract = self._state.contracts.get(contract_id)
         if contract is None or contract.role != "provider" or contract.state == "closed":
             return
-        with self._writing():
+        with self.writing():
             self._flush(contract)
-            self._keep(contract, self._book.meter(contract_id, self._clock()))
+            kept = self._state.meters.get(contract_id)
+            if for_report and (kept is None or kept.at < self._clock()):
+                self._keep(contract, self._book.meter(contract_id, self._clock()))
             self._judge(contract_id)
 
     def _flush(self, contract: Contract) -> None:

@@ -24,7 +24,7 @@ from sovereign_protocols.market.acts import ActKind, SignedAct
 from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance, can_advance
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import PeerCheck
-from sovereign_protocols.settle.bodies import CreditNote
+from sovereign_protocols.settle.bodies import CreditNote, Voucher
 from sovereign_protocols.settle.messages import MAX_RECEIPTS, PROTOCOL_ID
 from sovereign_protocols.settle.shell import SettlementClient, open_settlement
 from sovereign_protocols.settle.signed import Signed
@@ -110,7 +110,6 @@ class Turns:
         lock = self._locks.setdefault(contract.contract_id, trio.Lock())
         async with lock, self.session(contract.provider_device) as client:
             done = await Turn(client, contract, self._books, self._notes, self._state, self._clock).run(is_asked)
-            await trio.to_thread.run_sync(self._books.note_turn, contract.contract_id)
         return done
 
     async def recover(self, contract: Contract, shown: tuple[bytes, ...]) -> None:
@@ -147,28 +146,31 @@ class Turn:
         self._notes = notes
         self._state = state
         self._clock = clock
+        self._voucher: Signed[Voucher] | None = None
 
     async def run(self, is_asked: bool) -> bool:
         """See Turns.take."""
-        await self._hand_in_voucher()
+        has_sent = await self._hand_in_voucher()
         await self._hand_in_notes()
         await self._read_notices()
         try:
-            if not await self._agree():
-                return False
+            agreed = await self._agree(is_asked)
         except OverMeteredError as error:
             await self._object(str(error))
-            return False
-        voucher = await trio.to_thread.run_sync(lambda: self._books.next_voucher(self._id, is_asked=is_asked))
+            agreed = False
+        voucher = self._voucher
         if voucher is not None:
-            await self._hand_in_voucher()
-        return True
+            await self._client.send_voucher(voucher)
+        sent = has_sent or voucher is not None
+        await trio.to_thread.run_sync(lambda: self._books.note_turn(self._id, agreed=agreed, acknowledged=sent))
+        return agreed
 
-    async def _hand_in_voucher(self) -> None:
+    async def _hand_in_voucher(self) -> bool:
+        """Send the newest voucher again if it may not have arrived."""
         voucher = await trio.to_thread.run_sync(self._books.unacknowledged, self._id)
         if voucher is not None:
             await self._client.send_voucher(voucher)
-            await trio.to_thread.run_sync(self._books.acknowledged, self._id)
+        return voucher is not None
 
     async def _hand_in_notes(self) -> None:
         for note in await trio.to_thread.run_sync(self._notes.waiting, self._id):
@@ -196,7 +198,7 @@ class Turn:
                     "provider", f"notice_{act.act.kind.value}", self._id.hex(), "ok", at=self._clock()
                 )
 
-    async def _agree(self) -> bool:
+    async def _agree(self, is_asked: bool) -> bool:
         """Take receipts, statements and a report until both sides stand at the same point; False if they cannot."""
         given_up = await trio.to_thread.run_sync(self._books.given_up, self._id)
         for _ in range(MAX_STEPS):
@@ -222,7 +224,9 @@ class Turn:
                     raise OverMeteredError("the report rests on receipts that are not shown")
                 continue
             try:
-                await trio.to_thread.run_sync(self._books.take_report, self._id, report, given_up)
+                self._voucher = await trio.to_thread.run_sync(
+                    lambda signed=report: self._books.settle_report(self._id, signed, given_up, is_asked=is_asked)
+                )
             except OverMeteredError as error:
                 dispute = await trio.to_thread.run_sync(self._books.dispute, self._id, report)
                 await self._client.dispute(dispute)
@@ -234,6 +238,7 @@ class Turn:
     async def _finish(self) -> bool:
         """Agree with the last statement of a contract that both parties closed."""
         done = await self._take_statement()
+        self._voucher = await trio.to_thread.run_sync(lambda: self._books.next_voucher(self._id, is_asked=True))
         if done:
             await trio.to_thread.run_sync(self._state.meta.set, final_key(self._id), "1")
         return done
