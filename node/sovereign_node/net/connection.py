@@ -6,7 +6,7 @@ from typing import Any
 import trio
 
 from sovereign_node.net.muxers import peer_stream_of
-from sovereign_node.net.pipes import DIRECT_PATHS, Pipe
+from sovereign_node.net.pipes import Pipe
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.net.yamux_connection import YamuxConnection
 
@@ -93,11 +93,6 @@ class Connection:
     def is_usable(self) -> bool:
         """Whether new streams can be opened; not so after a goodbye from either side."""
         return not self.closed.is_set() and bool(self.muxed_conn.is_established)
-
-    @property
-    def is_direct(self) -> bool:
-        """Whether no third party carries the bytes."""
-        return self.pipe.path in DIRECT_PATHS
 
     @property
     def is_idle(self) -> bool:

@@ -337,18 +337,18 @@ class Network:
         return [connection for group in self._connections.values() for connection in group]
 
     def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
-        """Choose the connection on which both sides agree after a simultaneous dial.
+        """Choose the connection on which both sides agree, after a simultaneous dial or an improvement.
 
-        A direct one before any other; then one started by the peer with the smaller id; then the newest.
+        One on the best path before any other; then one started by the peer with the smaller id; then the newest.
         """
         group = self._connections.get(peer_id)
         if not group:
             raise StreamOpenError(peer_id, protocol_id, "not connected")
         theirs = peer_id < self.peer_id
 
-        def rank(item: tuple[int, Connection]) -> tuple[bool, bool, bool, int]:
+        def rank(item: tuple[int, Connection]) -> tuple[bool, int, bool, int]:
             age, connection = item
-            return connection.is_usable, connection.is_direct, connection.inbound == theirs, age
+            return connection.is_usable, rank_of_path(connection.pipe.path), connection.inbound == theirs, age
 
         return max(enumerate(group), key=rank)[1]
 

@@ -14,9 +14,9 @@ from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 
 from sovereign_node.net.pace import Pace
+from sovereign_node.net.paths import is_immediate
 
 # Paths without a third party between the peers.
-DIRECT_PATHS = ("direct", "lan")
 
 # What the kernel may hold and not have put on the wire. trio's default of 16 KiB wakes the sender for every part of
 # a batch, which costs most of the throughput of a fast link; on a slow one, more only delays what comes behind.
@@ -113,4 +113,4 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
 
     def get_connection_type(self) -> ConnectionType:
         """Whether the bytes go to the peer without a third party between."""
-        return ConnectionType.DIRECT if self.path in DIRECT_PATHS else ConnectionType.RELAYED
+        return ConnectionType.DIRECT if is_immediate(self.path) else ConnectionType.RELAYED

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 FIRST_IMPROVEMENT_S = 1.0
 LATER_IMPROVEMENTS_S = (5.0, 15.0, 30.0, 60.0, 300.0, 900.0)
 IMPROVE_TICK_S = 1.0
+# A peer that has come may be a relay, for us and for others, who need a moment to reserve there.
+HASTENED_S = 4.0
 MAX_IMPROVING = 4
 MAX_SHARED_RELAYS = 2
 
@@ -119,6 +121,20 @@ class Connectivity:
         self._puncher.install()
         send, changes = trio.open_memory_channel[str](1)
         self._checks = send
+        unwatch = self._network.watch_connections(self._hasten)
+        try:
+            await self._run_parts(changes, task_status)
+        finally:
+            unwatch()
+
+    def _hasten(self, _peer_id: str, connected: bool) -> None:
+        """Try again soon what did not work before somebody came."""
+        if connected:
+            soon = trio.current_time() + HASTENED_S
+            for plan in self._plans.values():
+                plan.due_at, plan.attempts = min(plan.due_at, soon), 0
+
+    async def _run_parts(self, changes: trio.MemoryReceiveChannel[str], task_status: TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(self.reachability.run)
             await nursery.start(self.reservations.run)

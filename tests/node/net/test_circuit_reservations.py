@@ -11,7 +11,7 @@ from sovereign_node.net.circuit import punch as punch_module
 from sovereign_node.net.circuit.punch import HolePuncher
 from sovereign_node.net.dials import Dials
 from sovereign_node.net.errors import DialError
-from sovereign_node.net.paths import dial_order, rank_of_address, rank_of_path
+from sovereign_node.net.paths import dial_order, is_plain, rank_of_address, rank_of_path
 from sovereign_protocols.circuit.messages import (
     DCUTR_PROTOCOL_ID,
     PunchMessage,
@@ -86,7 +86,7 @@ async def test_a_reservation_is_renewed_in_time(make_network, monkeypatch):
 
 async def test_both_ends_punch_from_their_listening_ports(make_network, monkeypatch):
     """On loopback there is no router, but the messages, the roles and the shared port are the real ones."""
-    monkeypatch.setattr(punch_module, "is_global_literal", lambda _address: True)
+    monkeypatch.setattr(punch_module, "is_global_literal", is_plain)
     async with AsyncExitStack() as exits:
         relay = await exits.enter_async_context(make_network())
         one = await exits.enter_async_context(make_network())

@@ -11,6 +11,7 @@ from trio.testing import memory_stream_pair
 from sovereign_node.net.addresses import parse_tcp
 from sovereign_node.net.errors import AddressError, DialError
 from sovereign_node.net.host import NetworkLimits
+from sovereign_node.net.paths import is_immediate
 
 ECHO = "/test/echo/1.0.0"
 
@@ -223,7 +224,7 @@ async def test_direct_connections_are_preferred(make_network):
         await one.connect(other.peer_id, ["/memory/2"])
         await one._dialer.dial(other.peer_id, other.addresses()[:1], timeout_s=3)
         assert {info.path for info in one.connections()} == {"relay", "lan"}
-        assert one._preferred(other.peer_id, ECHO).is_direct
+        assert is_immediate(one._preferred(other.peer_id, ECHO).pipe.path)
         await ask(one, other.peer_id)
 
 

@@ -89,6 +89,8 @@ class Reservations:
 
     def _note_connection(self, peer_id: str, connected: bool) -> None:
         if connected and len(self._held) < WANTED_RELAYS:
+            # It may have been restarted, with another mind.
+            self._not_before.pop(peer_id, None)
             self._woken.set()
         elif not connected and peer_id in self._held:
             # The relay has forgotten us with the connection.
