@@ -16,9 +16,9 @@ async def test_the_clock_moves_by_the_story_and_not_too_fast(autojump_clock) -> 
 
 
 @pytest.mark.slow
-def test_eight_days_of_the_market(tmp_path, capsys) -> None:
+def test_a_week_of_the_market(tmp_path, capsys) -> None:
     code = main(
-        ["market", "--months", "0", "--days", "8", "--speed", "0", "--dir", str(tmp_path / "net"), "--json"]
+        ["market", "--months", "0", "--days", "7", "--speed", "0", "--dir", str(tmp_path / "net"), "--json"]
     )
     document = json.loads(capsys.readouterr().out)
     assert [check["claim"] for check in document["checks"] if not check["ok"]] == []

@@ -7,6 +7,7 @@ from dataclasses import replace
 import keyring
 import keyring.backends.null
 import pytest
+import trio
 from node_world import open_world
 
 from sovereign_devnet.stored_chunks import stored_chunks
@@ -293,3 +294,54 @@ async def test_without_another_copy_the_content_is_stored_again_from_the_files(t
         await node.audits._placements.learn(now=True)
         assert placed.get(contract.contract_id, lost) is None
         assert set(await audit_all(node, contract)) <= {("fetch", "passed"), ("leaf", "passed")}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_no_keyring")
+async def test_copies_are_back_at_target_when_a_provider_stays_away(tmp_path) -> None:
+    clock = Time(int(time.time()))
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "large").write_bytes(random.Random(3).randbytes(12_000_000))
+    async with open_world(tmp_path, clock) as world:
+        providers = ("attic", "cellar", "barn")
+        world.make("laptop", "mobile")
+        addresses, peers = [], {}
+        for name in providers:
+            world.make(name, "provider")
+            device = await world.start(name, *addresses[:1])
+            addresses.append(device.address)
+            peers[name] = device.node.network.peer_id
+        laptop = await world.start("laptop", *addresses)
+        await laptop.node.discovery.joined.wait()
+        for name in providers:
+            await laptop.ask("contract_open", provider=peers[name], capacity_bytes=10**9)
+        await laptop.ask("protect", path=str(source), copies=2)
+        await laptop.ask("backup")
+        node = laptop.node
+        await node.audits._placements.learn()
+        by_contract = {
+            item.contract_id: node.state.placed_chunks.count(item.contract_id) for item in node.audits.contracts()
+        }
+        chunks = sum(by_contract.values()) // 2
+        await world.stop("attic")
+        with trio.fail_after(10):
+            while node.network.is_connected(peers["attic"]):
+                await trio.sleep(0.05)
+        gone = node.state.devices.get_by_peer_id(peers["attic"])
+        with trio.fail_after(10):
+            while node.state.devices.get(gone.device_id).is_online:
+                await trio.sleep(0.05)
+        clock.now += 23 * 3600
+        await node.repair.run_once()
+        assert [entry.action for entry in node.state.audit.entries()].count("repaired") == 0
+        clock.now += 2 * 3600
+        await node.repair.run_once()
+        await node.audits._placements.learn(now=True)
+        left = [item for item in node.audits.contracts() if item.provider_device != gone.device_id]
+        assert [node.state.placed_chunks.count(item.contract_id) for item in left] == [chunks, chunks]
+        note = node.state.audit.last()
+        assert (note.action, note.outcome.split(" copied")[0] != "0") == ("repaired", True)
+        clock.now += 2 * 3600
+        await node.repair.run_once()
+        assert [entry.action for entry in node.state.audit.entries()].count("repaired") == 1
