@@ -98,13 +98,13 @@ class Contracts:
 
     grants: dict[bytes, tuple[bytes, ContractGrant]] = field(default_factory=dict)
 
-    async def authorize(
+    def authorize(
         self, identity_id: bytes, device_pk: bytes, contract_id: bytes, right: Right
     ) -> ContractGrant | None:
         owner, grant = self.grants.get(contract_id, (b"", None))
         return grant if owner == identity_id else None
 
-    async def is_customer(self, identity_id: bytes) -> bool:
+    def is_customer(self, identity_id: bytes) -> bool:
         return any(owner == identity_id for owner, _ in self.grants.values())
 
 

@@ -50,12 +50,12 @@ _PUTS_TOGETHER = 8
 class _OpenHouse:
     """Grants everything: who may what is not measured here."""
 
-    async def authorize(
+    def authorize(
         self, identity_id: bytes, device_pk: bytes, contract_id: bytes, right: Right
     ) -> ContractGrant | None:
         return ContractGrant(2**60)
 
-    async def is_customer(self, identity_id: bytes) -> bool:
+    def is_customer(self, identity_id: bytes) -> bool:
         return True
 
 

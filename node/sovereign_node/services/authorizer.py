@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import trio
-
 from sovereign_node.services.provide import ContractGrant, Right
 from sovereign_node.services.provide import ContractState as GrantState
 from sovereign_node.store import State
@@ -20,11 +18,11 @@ class StateAuthorizer:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    async def authorize(
+    def authorize(
         self, identity_id: bytes, device_pk: bytes, contract_id: bytes, right: Right
     ) -> ContractGrant | None:
         """See Authorizer. Whether the device speaks for the identity was checked when it said hello."""
-        contract = await trio.to_thread.run_sync(self._state.contracts.get, contract_id)
+        contract = self._state.contracts.get(contract_id)
         if contract is None or contract.role != "provider" or contract.customer_identity != identity_id:
             return None
         state = ContractState(contract.state)
@@ -37,9 +35,6 @@ class StateAuthorizer:
             granted = GrantState.READ_ONLY
         return ContractGrant(contract.capacity_bytes, granted, contract.grace_s)
 
-    async def is_customer(self, identity_id: bytes) -> bool:
+    def is_customer(self, identity_id: bytes) -> bool:
         """See Authorizer."""
-        found = await trio.to_thread.run_sync(
-            lambda: self._state.contracts.all(role="provider", customer_identity=identity_id)
-        )
-        return bool(found)
+        return bool(self._state.contracts.all(role="provider", customer_identity=identity_id))

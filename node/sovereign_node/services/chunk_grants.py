@@ -40,9 +40,9 @@ class ContractGrant:
 
 
 class Authorizer(Protocol):
-    """Knows the contracts of this provider."""
+    """Knows the contracts of this provider. Called from several threads."""
 
-    async def authorize(
+    def authorize(
         self, identity_id: bytes, device_pk: bytes, contract_id: bytes, right: Right
     ) -> ContractGrant | None:
         """Return what the caller may use, or None if the contract is unknown or not the caller's.
@@ -51,6 +51,6 @@ class Authorizer(Protocol):
         """
         ...
 
-    async def is_customer(self, identity_id: bytes) -> bool:
+    def is_customer(self, identity_id: bytes) -> bool:
         """Tell whether an identity has any contract here; others are not worth a signature check."""
         ...

@@ -97,7 +97,7 @@ class ChunkSession:
             raise self._refused("certificate of another device")
         if not hello.log_length:
             raise self._refused("no identity log")
-        if not await self._service.authorizer.is_customer(certificate.identity_id):
+        if not await _in_thread(self._service.authorizer.is_customer, certificate.identity_id):
             raise RemoteError(ErrorCode.DENIED)
         self._certificate = certificate
         log = await _in_thread(self._service.identities.newest, certificate.identity_id)
@@ -127,17 +127,23 @@ class ChunkSession:
         return RemoteError(ErrorCode.IDENTITY)
 
     async def _grant(self, contract_id: bytes, right: Right) -> ContractGrant:
-        """Check that the device is still in force and may do this; asked anew for every batch."""
+        return await _in_thread(self._check_grant, contract_id, right)
+
+    def _check_grant(self, contract_id: bytes, right: Right) -> ContractGrant:
+        """Check that the device is still in force and may do this; asked anew for every batch.
+
+        Runs in the thread that does the work: on a busy machine the way to a thread and back takes longer than all
+        of this.
+        """
         certificate = self._certificate
         assert certificate is not None
-        log = await self._newest_log()
+        log = self._service.identities.newest(certificate.identity_id)
+        assert log is not None
         try:
             log.check_certificate(certificate, self._service.clock())
         except CertificateError as error:
             raise RemoteProtocolError(ErrorCode.IDENTITY, error.fault.value) from error
-        grant = await self._service.authorizer.authorize(
-            certificate.identity_id, self._device_pk, contract_id, right
-        )
+        grant = self._service.authorizer.authorize(certificate.identity_id, self._device_pk, contract_id, right)
         if grant is None or grant.state is ContractState.ENDED:
             raise RemoteError(ErrorCode.NOT_FOUND)
         if not certificate.caps & _NEEDED_CAPABILITY[right]:
@@ -145,7 +151,7 @@ class ChunkSession:
         if right is Right.WRITE and grant.state is not ContractState.ACTIVE:
             raise RemoteError(ErrorCode.CREDIT if grant.state is ContractState.UNPAID else ErrorCode.DENIED)
         if not self._service.has_quota(contract_id, grant.quota_bytes):
-            await _in_thread(self._service.apply_quota, contract_id, grant.quota_bytes)
+            self._service.apply_quota(contract_id, grant.quota_bytes)
         return grant
 
     async def _newest_log(self) -> IdentityLog:
@@ -181,11 +187,9 @@ class ChunkSession:
 
     async def _store_group(self, contract_id: bytes, group: Sequence[PutItem]) -> list[ErrorCode | None]:
         try:
-            await self._grant(contract_id, Right.WRITE)
+            outcomes = await _in_thread(self._put, contract_id, group)
         except RemoteError as error:
             return [error.code] * len(group)
-        try:
-            outcomes = await _in_thread(self._put, contract_id, group)
         except StoreFullError:
             return [ErrorCode.FULL] * len(group)
         except ChunkStoreError as error:
@@ -197,6 +201,7 @@ class ChunkSession:
 
     def _put(self, contract_id: bytes, group: Sequence[PutItem]) -> list[PutOutcome] | None:
         """Store and meter chunks of one contract; None if the customer's credit is used up."""
+        self._check_grant(contract_id, Right.WRITE)
         meter = self._service.meter
         if not meter.admit(contract_id, sum(len(payload) for _, payload in group)):
             return None
@@ -213,13 +218,19 @@ class ChunkSession:
     async def sizes(self, get: Get) -> list[int | None]:
         """Return the sizes of chunks of the caller's contract."""
         await self._service.admission.pace(self._peer_id)
-        await self._grant(get.contract_id, Right.READ)
-        return await _in_thread(self._store.sizes, get.contract_id, get.chunk_ids)
+        return await _in_thread(self._sizes, get)
+
+    def _sizes(self, get: Get) -> list[int | None]:
+        self._check_grant(get.contract_id, Right.READ)
+        return self._store.sizes(get.contract_id, get.chunk_ids)
 
     async def read(self, get: Get, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
         """Read chunks of the caller's contract."""
-        await self._grant(get.contract_id, Right.READ)
-        found = await _in_thread(self._store.get_many, get.contract_id, chunk_ids)
+        return await _in_thread(self._read, get, chunk_ids)
+
+    def _read(self, get: Get, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+        self._check_grant(get.contract_id, Right.READ)
+        found = self._store.get_many(get.contract_id, chunk_ids)
         self._store.add_sent_bytes(get.contract_id, sum(len(data) for _, data in found if data is not None))
         return found
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -14,8 +15,9 @@ from chunk_service_rig import NOW, Device, MemoryPeerStream, Person, Rig, stream
 from sovereign_crypto.chunks import padme
 from sovereign_crypto.identity import Capability, IdentityLog
 from sovereign_node.chunkstore import MemoryChunkStore, ScrubReport, StorageError, StoreFullError
+from sovereign_node.services import chunk_session
 from sovereign_node.services.chunk_admission import Admission, TokenBucket
-from sovereign_node.services.provide import ContractGrant, ContractState
+from sovereign_node.services.provide import ContractState
 from sovereign_protocols.chunk.client import ChunkClient, open_chunk_client
 from sovereign_protocols.chunk.deletion import sign_deletion
 from sovereign_protocols.chunk.messages import (
@@ -529,7 +531,7 @@ async def test_heads(rig: Rig, alice: Person) -> None:
 # --- streams that end, stall or misbehave --------------------------------------------------------------------
 
 
-async def test_a_broken_stream_ends_every_call(rig: Rig, alice: Person) -> None:
+async def test_a_broken_stream_ends_every_call(rig: Rig, alice: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.sign(alice, CONTRACT)
     device = alice.add_device()
     client_end, server_end = stream_pair(device.peer_id)
@@ -538,11 +540,11 @@ async def test_a_broken_stream_ends_every_call(rig: Rig, alice: Person) -> None:
     async def never(*_arguments: object) -> None:
         await block.wait()
 
-    rig.contracts.authorize = never  # type: ignore[method-assign,assignment]
     lost: list[str] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.service.handle, server_end)
         async with open_chunk_client(client_end, device.credentials, clock_at=NOW) as client:
+            monkeypatch.setattr(chunk_session, "_in_thread", never)
 
             async def expect_loss(name: str, call: Callable[[], Awaitable[object]]) -> None:
                 with pytest.raises(ConnectionLostError):
@@ -673,19 +675,21 @@ def misbehaviours() -> dict[str, tuple[list[tuple[Message, bytes]], ErrorCode]]:
 
 
 @pytest.mark.parametrize("name", list(misbehaviours()))
-async def test_a_client_that_breaks_the_rules_is_told_and_left(rig: Rig, alice: Person, name: str) -> None:
+async def test_a_client_that_breaks_the_rules_is_told_and_left(
+    rig: Rig, alice: Person, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rig.sign(alice, CONTRACT)
     sent, code = misbehaviours()[name]
     release = trio.Event()
-    authorize = rig.contracts.authorize
+    in_thread = chunk_session._in_thread
 
-    async def slowly(*arguments: object) -> ContractGrant | None:
+    async def slowly(*arguments: Any) -> Any:
         await release.wait()
-        return await authorize(*arguments)  # type: ignore[arg-type]
+        return await in_thread(*arguments)
 
-    rig.contracts.authorize = slowly  # type: ignore[method-assign]
     with trio.fail_after(5):
         async with raw_client(rig, alice.add_device()) as raw, trio.open_nursery() as nursery:
+            monkeypatch.setattr(chunk_session, "_in_thread", slowly)
 
             async def send() -> None:
                 with suppress(trio.BrokenResourceError):
@@ -742,18 +746,18 @@ async def test_slow_loris(rig: Rig, alice: Person, mock_clock: trio.testing.Mock
 
 
 async def test_an_idle_stream_is_closed_but_not_one_that_waits(
-    rig: Rig, alice: Person, mock_clock: trio.testing.MockClock
+    rig: Rig, alice: Person, mock_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig.sign(alice, CONTRACT)
-    authorize = rig.contracts.authorize
+    in_thread = chunk_session._in_thread
 
-    async def slowly(*arguments: object) -> ContractGrant | None:
+    async def slowly(*arguments: Any) -> Any:
         mock_clock.jump(1_000)
         await trio.testing.wait_all_tasks_blocked()
-        return await authorize(*arguments)  # type: ignore[arg-type]
+        return await in_thread(*arguments)
 
-    rig.contracts.authorize = slowly  # type: ignore[method-assign]
     async with raw_client(rig, alice.add_device()) as raw:
+        monkeypatch.setattr(chunk_session, "_in_thread", slowly)
         await raw.send(UsageGet(1, CONTRACT))
         assert isinstance(await raw.receive(), UsageReply)
         mock_clock.autojump_threshold = 0
