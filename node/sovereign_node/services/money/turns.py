@@ -150,6 +150,7 @@ class Turn:
 
     async def run(self, is_asked: bool) -> bool:
         """See Turns.take."""
+        tally = await trio.to_thread.run_sync(self._books.tally, self._id)
         has_sent = await self._hand_in_voucher()
         await self._hand_in_notes()
         await self._read_notices()
@@ -162,7 +163,9 @@ class Turn:
         if voucher is not None:
             await self._client.send_voucher(voucher)
         sent = has_sent or voucher is not None
-        await trio.to_thread.run_sync(lambda: self._books.note_turn(self._id, agreed=agreed, acknowledged=sent))
+        await trio.to_thread.run_sync(
+            lambda: self._books.note_turn(self._id, tally, agreed=agreed, acknowledged=sent)
+        )
         return agreed
 
     async def _hand_in_voucher(self) -> bool:

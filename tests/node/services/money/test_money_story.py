@@ -13,7 +13,7 @@ from node_world import Device, World, open_world
 
 from sovereign_node.clock import wall_clock
 from sovereign_node.services.money.bundle import Judge
-from sovereign_node.services.money.customer_books import REFRESH_S
+from sovereign_node.services.money.customer_vouchers import REFRESH_S
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.settle.bodies import MeterReport, PeriodStatement
