@@ -142,7 +142,7 @@ async def open_node(
         try:
             relay = make_relay(config, keys)
             limits = NetworkLimits(
-                connections=config.net.max_connections,
+                connections=config.connection_limit,
                 upload_bytes_per_s=config.net.upload_limit_bytes_per_s,
                 download_bytes_per_s=config.net.download_limit_bytes_per_s,
             )

@@ -36,7 +36,9 @@ class NetConfig:
     bootstrap: tuple[str, ...] = _setting((), "multiaddrs of peers that are asked first, each ending in /p2p/PEER")
     stack: str = _setting("fast", "fast: own Noise session and Yamux muxer; stock: those of py-libp2p")
     mdns: bool = _setting(True, "find and announce peers on the local network")
-    max_connections: int = _setting(60, "connections kept at most; home routers suffer above about 60")
+    max_connections: int = _setting(
+        0, "connections kept at most; 0 for 60 on a mobile, as home routers suffer above that, and 300 else"
+    )
     relay: bool = _setting(
         True, "a server or provider carries connections of peers that others can't reach directly"
     )
@@ -107,6 +109,11 @@ class Config:
     def is_provider(self) -> bool:
         """True if others may store chunks here for VIBE."""
         return "provider" in self.roles
+
+    @property
+    def connection_limit(self) -> int:
+        """Connections kept at most."""
+        return self.net.max_connections or (300 if self.is_always_on else 60)
 
     @property
     def is_always_on(self) -> bool:

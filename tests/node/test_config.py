@@ -58,3 +58,9 @@ def test_listen_replaces_and_bootstrap_adds() -> None:
 def test_reference_is_up_to_date() -> None:
     written = Path(__file__).parents[2] / "docs" / "configuration.md"
     assert written.read_text() == reference(), "run: python -m sovereign_node.config > docs/configuration.md"
+
+
+def test_number_of_connections_follows_the_role() -> None:
+    assert Config(roles=("mobile",)).connection_limit == 60
+    assert Config(roles=("provider",)).connection_limit == 300
+    assert Config(roles=("provider",), net=NetConfig(max_connections=7)).connection_limit == 7
