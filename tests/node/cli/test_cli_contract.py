@@ -98,5 +98,6 @@ OPERATIONS_OF_COMMANDS = {
     *("doctor", "provider_status", "provider_offer_set", "provider_export", "provider_scrub", "audit_log"),
     *("config_show", "shutdown"),
     *("wallet", "transfer", "settle", "bill", "statements", "quote", "ledger_verify", "dispute_export"),
+    *("audit_now", "uptime"),
     *("contract_renew", "contract_close", "provider_contracts", "earnings", "maintenance_announce", "drain"),
 }
