@@ -46,6 +46,11 @@ def render_page(document: dict[str, Any], plots: list[str]) -> str:
         f" {machine['system']}, Python {machine['python']}; {document['rounds']} rounds"
         f"{', quick' if document['quick'] else ''}."
     )
+    load = max([0.0, *(value for part in document["parts"].values() for value in part["load"])])
+    if load > machine["cores"] + 1:
+        facts += (
+            f" Other work ran on the machine, load up to {load:g}: read the ratios and the CPU columns, not MB/s."
+        )
     lines = [_INTRODUCTION, facts, "", "## Bars", "", render_summary(document), ""]
     lines += [f"![{name}]({name})" for name in plots] + [""]
     lines += [render_tables(name, part) for name, part in document["parts"].items()]
