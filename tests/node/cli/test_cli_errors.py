@@ -54,7 +54,7 @@ def test_wrong_words_get_a_message_and_a_next_step(cli: Any, words: list[str], m
 
 @pytest.mark.parametrize(
     ("line", "proposed"),
-    [("sovereign sta", "status"), ("sovereign contract o", "open"), ("sovereign verify --rea", "--read-data")],
+    [("sovereign statu", "status"), ("sovereign contract o", "open"), ("sovereign verify --rea", "--read-data")],
 )
 def test_the_shell_completes(line: str, proposed: str) -> None:
     asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SOVEREIGN_COMPLETE": "complete_bash"}
