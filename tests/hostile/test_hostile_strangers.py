@@ -123,7 +123,7 @@ async def test_incredible_lengths_cost_nothing(world: HostileWorld, protocol: st
 
 
 async def test_more_identities_than_places_lock_nobody_out(world: HostileWorld) -> None:
-    places = load_config(world.provider.data_dir.config).net.max_connections
+    places = load_config(world.provider.data_dir.config).connection_limit
     async with trio.open_nursery() as nursery:
 
         async def hold(task_status: trio.TaskStatus[None]) -> None:

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sovereign_crypto.signing import SigningKey
 from sovereign_devnet.cluster import Cluster
 from sovereign_devnet.member import Member
 from sovereign_node.clock import wall_clock
-from sovereign_node.config import load_config
+from sovereign_node.config import load_config, save_config
 from sovereign_node.keys import load_device_keys
 from sovereign_node.net.errors import DialError
 from sovereign_node.net.host import open_network
@@ -46,6 +46,9 @@ class Thief:
     contract_id: bytes
 
 
+PLACES = 60
+
+
 class HostileWorld:
     """A provider that is attacked, a laptop that must not notice, and Mallory's device, which is stopped.
 
@@ -61,6 +64,10 @@ class HostileWorld:
     def set_up(self) -> None:
         """Start the nodes; some ten seconds."""
         self.provider = self.cluster.create("provider", ["provider"], capacity="20GB")
+        # Few places, so that a handful of attackers fills them.
+        settings = self.provider.data_dir.config
+        config = load_config(settings)
+        save_config(replace(config, net=replace(config.net, max_connections=PLACES)), settings)
         (status,) = self.cluster.up(self.provider)
         self.peer_id: str = status["peer_id"]
         self.address: str = status["addresses"][0]

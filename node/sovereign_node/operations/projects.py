@@ -114,6 +114,7 @@ def operations(node: Node) -> list[Operation]:
             raise NodeError(
                 "no_project", "nothing is protected on this device", "sovereign protect PATH", ExitCode.NOT_FOUND
             )
+        await node.recovery.settle()
         results = [await _backup_one(node, project, report) for project in projects]
         return results[0] if len(results) == 1 else {"projects": results}
 

@@ -39,7 +39,7 @@ from sovereign_node.services.own_identity import (
 )
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.record_places import record_places
-from sovereign_node.services.recovery import Recovery, adopt_record, newest_record
+from sovereign_node.services.recovery import Recovery, adopt_record, combine_records, open_records
 from sovereign_node.services.sessions import ChunkSessions, open_session
 from sovereign_node.services.setup import (
     ROOT_BOX_CONTEXT,
@@ -181,7 +181,7 @@ class _Join:
             contacts = await self._kademlia.bootstrap(self._config.net.bootstrap)
             holders = await self._kademlia.find_providers(kit.rendezvous)
             found = await self._fetch(kit, holders, reached)
-            record = newest_record(found, kit.encryption_key, kit.locator, self._network_id)
+            record = combine_records(open_records(found, kit.encryption_key, kit.locator, self._network_id))
             if record is not None:
                 return record
         raise _not_found(contacts, reached)

@@ -11,7 +11,7 @@ from sovereign_crypto.recovery import recovery_rendezvous
 from sovereign_node.chunkstore import ChunkStore, ChunkStoreError, RecoveryConflictError, RecoveryRecord
 from sovereign_node.errors import NodeError
 from sovereign_node.services.contracts import Contracts
-from sovereign_node.services.recovery import RecordPlace, StoredRecord
+from sovereign_node.services.recovery import NEWER_RECORD, RecordPlace, StoredRecord
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_protocols.errors import ErrorCode, RemoteError
 
@@ -104,4 +104,4 @@ def record_places(contracts: Contracts, sessions: ChunkSessions, own: OwnPlace |
 
 
 def _newer(name: str) -> NodeError:
-    return NodeError("identity_record_newer", f"{name} holds a newer identity record", "it is read again soon")
+    return NodeError(NEWER_RECORD, f"{name} holds a newer identity record", "it is read again soon")

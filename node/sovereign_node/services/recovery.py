@@ -5,6 +5,7 @@ Source: protocols/specs/identity-record.md.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -39,6 +40,10 @@ REFRESH_INTERVAL_S = 15 * 60
 MIN_INTERVAL_S = 2.0
 RETRY_INTERVAL_S = 30
 PLACE_TIMEOUT_S = 30
+SETTLE_TIMEOUT_S = 15
+WRITE_ATTEMPTS = 5
+# The code of the error that a place raises when it holds the same or a higher revision.
+NEWER_RECORD = "identity_record_newer"
 _REVISION_KEY = "identity_record_revision"
 
 
@@ -66,10 +71,10 @@ class RecordPlace(Protocol):
         """
 
 
-def newest_record(
+def open_records(
     sealed: Sequence[bytes], key: EncryptionKey, locator: bytes, network_id: bytes
-) -> IdentityRecord | None:
-    """Open what can be opened and return the newest record whose writer is a device of the identity.
+) -> list[IdentityRecord]:
+    """Open what can be opened and was written by a device of the identity; oldest revision first.
 
     Args:
         sealed: candidates from anywhere.
@@ -77,7 +82,7 @@ def newest_record(
         locator: 32 bytes.
         network_id: 32 bytes.
     """
-    best: IdentityRecord | None = None
+    found: list[IdentityRecord] = []
     for item in sealed:
         try:
             opened = open_record(item, key=key, locator=locator, network_id=network_id)
@@ -90,9 +95,26 @@ def newest_record(
         if not identity_log.is_active(opened.writer):
             log.warning("identity_record_refused", reason="written by a device that is not active")
             continue
-        if best is None or opened.record.revision > best.revision:
-            best = opened.record
-    return best
+        found.append(opened.record)
+    return sorted(found, key=lambda record: record.revision)
+
+
+def combine_records(records: Sequence[IdentityRecord]) -> IdentityRecord | None:
+    """Return the newest record with what only others of the same identity have; None without any.
+
+    Two devices that write at the same moment, one to each of two providers, leave different records with one
+    revision; nothing of either may be lost.
+
+    Args:
+        records: oldest revision first.
+    """
+    if not records:
+        return None
+    newest = records[-1]
+    for record in records[-2::-1]:
+        if record.identity_id == newest.identity_id:
+            newest = replace(merge_records(record, newest, b""), log=newest.log, root_box=newest.root_box)
+    return newest
 
 
 def merge_records(ours: IdentityRecord, theirs: IdentityRecord, own_device: bytes) -> IdentityRecord:
@@ -113,6 +135,10 @@ def merge_records(ours: IdentityRecord, theirs: IdentityRecord, own_device: byte
         contracts=tuple(contracts[key] for key in sorted(contracts)),
         devices=tuple(devices[key] for key in sorted(devices)),
     )
+
+
+def _same(one: IdentityRecord, other: IdentityRecord) -> bool:
+    return replace(one, revision=0) == replace(other, revision=0)
 
 
 class Recovery:
@@ -144,9 +170,12 @@ class Recovery:
         self._on_adopted = on_adopted
         self._wake = trio.Event()
         self._lock = trio.Lock()
+        self._is_dirty = True
+        self._was_overtaken = False
 
     def publish_soon(self) -> None:
         """Bring the record up to date: something that belongs into it has changed."""
+        self._is_dirty = True
         self._wake.set()
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -166,28 +195,44 @@ class Recovery:
             True if every place holds the newest record now.
         """
         async with self._lock:
-            return await self._synchronise()
+            self._is_dirty = False
+            for attempt in range(WRITE_ATTEMPTS):
+                self._was_overtaken = False
+                reached_all = await self._synchronise()
+                if not self._was_overtaken:
+                    break
+                # Another device wrote in between: read again, merge, and try once more, not in step with it.
+                await trio.sleep(random.uniform(0.05, 0.3) * (attempt + 1))  # noqa: S311
+            self._is_dirty |= not reached_all
+            return reached_all
+
+    async def settle(self) -> None:
+        """Write what has changed, if anything has: before a backup, or a kit would not find its keys."""
+        if self._is_dirty:
+            with trio.move_on_after(SETTLE_TIMEOUT_S):
+                await self.synchronise()
 
     async def _synchronise(self) -> bool:
         places = self._places()
         found = await self._read(places)
-        stored = [item for items in found.values() if items for item in items]
-        best = self._newest(stored)
+        opened = {name: self._open(stored or []) for name, stored in found.items()}
+        best = combine_records(
+            sorted((record for records in opened.values() for record in records), key=lambda item: item.revision)
+        )
         if best is not None and await trio.to_thread.run_sync(self._adopt, best):
             self._on_adopted()
         known = best.revision if best is not None else self._adopted_revision()
-        if any(item.revision > known for item in stored):
+        highest = max((item.revision for stored in found.values() for item in stored or ()), default=0)
+        if highest > known:
             # Written before this device was in the log, and newer than what it joined with: writing over it would
             # lose what the other device wrote. That device adds this one as a reader at its next start.
             log.warning("identity_record_not_readable")
             return False
         current = await trio.to_thread.run_sync(build_record, self._identity, self._keys, self._state)
         merged = merge_records(current, best, self._keys.public) if best is not None else current
-        changed = best is None or replace(merged, revision=0) != replace(best, revision=0)
-        record = replace(merged, revision=known + int(changed))
-        stale = [place for place in places if changed or not self._has(found[place.name], record.revision)]
-        reached_all = all(items is not None for items in found.values())
-        return await self._write(stale, record) and reached_all
+        stale = [place for place in places if not any(_same(record, merged) for record in opened[place.name][-1:])]
+        reached_all = all(stored is not None for stored in found.values())
+        return await self._write(stale, replace(merged, revision=known + 1)) and reached_all
 
     async def write_after_joining(self, joined_with: IdentityRecord) -> bool:
         """Write the record with this new device in it, which cannot read the one before.
@@ -230,6 +275,7 @@ class Recovery:
                     await place.set(self._identity.secrets.locator, record.revision, sealed)
             except (NodeError, trio.TooSlowError) as error:
                 failed.append(place.name)
+                self._was_overtaken |= isinstance(error, NodeError) and error.code == NEWER_RECORD
                 log.info("identity_record_not_written", place=place.name, reason=str(error))
 
         async with trio.open_nursery() as nursery:
@@ -237,17 +283,13 @@ class Recovery:
                 nursery.start_soon(write, place)
         return not failed
 
-    def _newest(self, stored: Sequence[StoredRecord]) -> IdentityRecord | None:
-        return newest_record(
+    def _open(self, stored: Sequence[StoredRecord]) -> list[IdentityRecord]:
+        return open_records(
             [item.sealed for item in stored],
             self._keys.encryption,
             self._identity.secrets.locator,
             self._identity.network_id,
         )
-
-    @staticmethod
-    def _has(stored: list[StoredRecord] | None, revision: int) -> bool:
-        return bool(stored) and any(item.revision >= revision for item in stored or ())
 
     def _adopted_revision(self) -> int:
         return int(self._state.meta.get(_REVISION_KEY) or 0)
