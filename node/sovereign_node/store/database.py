@@ -121,6 +121,16 @@ class Database:
                 if self._depth == 0:
                     self._owner = None
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether the calling thread is inside a transaction of its own."""
+        return self._owner == threading.get_ident()
+
+    @property
+    def is_undone(self) -> bool:
+        """Whether SQLite gave up the transaction of the calling thread, as it does on a full disk."""
+        return self.is_in_transaction and not self._writer.in_transaction
+
     def _boundaries(self) -> tuple[str, str, tuple[str, ...]]:
         if self._depth == 0:
             return "BEGIN IMMEDIATE", "COMMIT", ("ROLLBACK",)
@@ -169,7 +179,7 @@ class Database:
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """Run one reading statement and return all its rows."""
-        if self._owner == threading.get_ident():
+        if self.is_in_transaction:
             return self._run(sql, parameters).fetchall()
         with self._read_lock:
             try:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from sovereign_node.store import marker
 from sovereign_node.store.audit import AuditLog
@@ -18,6 +19,7 @@ from sovereign_node.store.devices import Devices
 from sovereign_node.store.dht_records import DhtRecords
 from sovereign_node.store.errors import StateAccessError
 from sovereign_node.store.evidence import EvidenceLog
+from sovereign_node.store.groups import GroupCommit
 from sovereign_node.store.heads import SeenHeads
 from sovereign_node.store.identity_logs import IdentityLogs
 from sovereign_node.store.jobs import Jobs
@@ -32,6 +34,7 @@ from sovereign_node.store.snapshots import Snapshots
 from sovereign_node.store.uptime import Uptime
 
 _INSTANCE_BYTES = 8
+Result = TypeVar("Result")
 
 
 class State:
@@ -44,6 +47,7 @@ class State:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database = Database(path)
+        self._groups = GroupCommit(self._database)
         self.meta = Meta(self._database)
         self.evidence = EvidenceLog(self._database)
         self.devices = Devices(self._database)
@@ -102,6 +106,20 @@ class State:
         """Make several writes one: all happen, or none does."""
         with self._database.transaction():
             yield
+
+    def grouped(self, work: Callable[[], Result]) -> Result:
+        """Run a decision as one transaction that shares its commit with those of other threads.
+
+        Args:
+            work: reads and writes; may run in another thread, so it must not wait for one.
+
+        Returns:
+            What it returned, after its writes are durable.
+
+        Raises:
+            StateError: the commit failed.
+        """
+        return self._groups.run(work)
 
     def close(self) -> None:
         """Write everything to the file and close it; a second call does nothing."""

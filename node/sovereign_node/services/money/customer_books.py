@@ -64,13 +64,25 @@ class CustomerBooks(VoucherSigner):
             OverMeteredError: one cannot be true; those before it were taken.
         """
         self.book.begin(contract_id)
+        taken, fault = self._state.grouped(lambda: self._take_all(contract_id, receipts))
+        if fault is not None:
+            raise fault
+        return taken
+
+    def _take_all(
+        self, contract_id: bytes, receipts: Sequence[Signed[Receipt]]
+    ) -> tuple[int, OverMeteredError | None]:
+        """Take receipts in one commit; a false one ends the row, and those before it stay taken."""
         end = self.book.period_end(contract_id)
         for number, receipt in enumerate(receipts):
             if receipt.body.at >= end:
-                return number
-            with self._state.transaction():
-                self._take(contract_id, receipt)
-        return len(receipts)
+                return number, None
+            try:
+                with self._state.transaction():
+                    self._take(contract_id, receipt)
+            except OverMeteredError as error:
+                return number, error
+        return len(receipts), None
 
     def _take(self, contract_id: bytes, receipt: Signed[Receipt]) -> None:
         body = receipt.body
@@ -171,9 +183,12 @@ class CustomerBooks(VoucherSigner):
         Raises:
             OverMeteredError: see take_report; nothing is signed.
         """
-        with self._state.transaction():
+
+        def settle() -> Signed[Voucher] | None:
             self.take_report(contract_id, report, given_up)
             return self.next_voucher(contract_id, is_asked=is_asked)
+
+        return self._state.grouped(settle)
 
     def dispute(self, contract_id: bytes, report: Signed[MeterReport]) -> Signed[MeterDispute]:
         """Sign and keep the own figures against a report."""

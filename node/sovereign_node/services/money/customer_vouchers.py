@@ -93,10 +93,13 @@ class VoucherSigner:
         kept = [tally.sent_bytes, tally.sent_chunks, tally.received_bytes, tally.deleted_chunks]
         was_moving = kept != (self._last_turn(contract_id)[3:] or [0, 0, 0, 0])
         document = json.dumps([self._clock(), agreed, was_moving, *kept])
-        with self._state.transaction():
+
+        def note() -> None:
             self._state.meta.set(f"turn:{contract_id.hex()}", document)
             if acknowledged:
                 self._state.meta.delete(_unacknowledged_key(contract_id))
+
+        self._state.grouped(note)
 
     def _last_turn(self, contract_id: bytes) -> list[int]:
         """Read time and success of the last turn, whether the tally had changed before it, and the tally then."""

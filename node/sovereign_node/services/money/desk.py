@@ -57,7 +57,14 @@ class MoneyDesk:
         self._desk = SettlementDesk(device_key=key, book=book, clock=clock, network_id=network_id)
 
     def handle(self, caller: Caller, request: Message) -> Message:
-        """Answer one request; blocks."""
+        """Answer one request; blocks. Requests of many customers share a commit; an answer leaves after it."""
+        try:
+            return self._state.grouped(lambda: self._decide(caller, request))
+        except BaseException:
+            self._meter.forget()
+            raise
+
+    def _decide(self, caller: Caller, request: Message) -> Message:
         try:
             match request:
                 case m.CreditOffer(note=raw):
@@ -69,10 +76,7 @@ class MoneyDesk:
         except ProtocolError:
             return Refuse(Reason.MALFORMED.value, {})
         if isinstance(request, _METERED) and self._is_customer(caller, request.contract):
-            # One commit for the reading and for the report that names it.
-            with self._meter.writing():
-                self._meter.flush(request.contract, for_report=isinstance(request, m.ReportQuery))
-                return self._desk.handle(caller, request)
+            self._meter.flush(request.contract, for_report=isinstance(request, m.ReportQuery))
         answer = self._desk.handle(caller, request)
         if isinstance(answer, m.VoucherKept) and isinstance(request, m.VoucherNote):
             self._meter.resume(parse_signed(request.voucher, Voucher, self._network_id).body.contract)

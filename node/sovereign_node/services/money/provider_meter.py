@@ -187,9 +187,13 @@ class ProviderMeter:
             with self._state.transaction():
                 yield
         except BaseException:
-            self._receipts.clear()
-            self._book.forget()
+            self.forget()
             raise
+
+    def forget(self) -> None:
+        """Drop what was remembered in a transaction that did not happen."""
+        self._receipts.clear()
+        self._book.forget()
 
     def flush(self, contract_id: bytes, *, for_report: bool = True) -> None:
         """Bring one meter up to now: close periods that are over, sign receipts, count what was moved.

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 60.0
-#: Conversations with providers at the same time.
-MAX_TURNS = 8
+#: Conversations with providers at the same time; their commits are shared.
+MAX_TURNS = 16
 METRICS_KEPT_S = 7 * 86_400
 METRICS_STEP_S = 86_400
 
