@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sovereign_node.cli.output import console, escape, styled, write_message
+from sovereign_node.cli.drawing import Screen
+from sovereign_node.cli.output import escape, styled, write_message
 from sovereign_node.cli.passphrase import read_secret_file, warn_about_environment
 from sovereign_node.errors import ExitCode, NodeError
 
@@ -65,9 +66,9 @@ def in_lines(groups_text: str) -> str:
 
 def show_kit(groups_text: str, qr_payload: str, *, with_qr: bool) -> None:
     """Show the kit on standard error, which is the terminal; standard output may go to a log."""
-    screen = console(stderr=True)
-    screen.print(styled("Your recovery kit", "bold"))
-    screen.print("It is the only way back when every device is lost. Write it down or print it; it is shown once.")
+    for line in styled("Your recovery kit", "bold").draw(Screen.of(sys.stderr)):
+        write_message(line)
+    write_message("It is the only way back when every device is lost. Write it down or print it; it is shown once.")
     write_message(f"\n{in_lines(groups_text)}\n")
     if with_qr:
         write_message(qr_text(qr_payload))

@@ -15,24 +15,48 @@ from sovereign_node.cli.output import write_error
 from sovereign_node.errors import ExitCode, NodeError
 
 PROGRAM = "sovereign"
+# Commands that are the only ones in the module of their name.
+_QUICK_COMMANDS = ("status", "backup", "up", "down")
+_SHARED_FLAGS = ("--json", "--quiet", "-q")
 _SECRET_OPTIONS = ("--passphrase", "--password", "--kit", "--secret")
 
 
-def build() -> TyperGroup:
-    """Return the command tree with every command registered."""
+def build(words: Sequence[str] = ()) -> TyperGroup:
+    """Return the command tree.
+
+    Args:
+        words: the command line, if it is known: what is asked for so often that its start counts is then registered
+            without all the other commands.
+    """
     from typer.main import get_command
 
     from sovereign_node.cli import application
-    from sovereign_node.cli.commands import register_all
+    from sovereign_node.cli.commands import register, register_all
 
-    register_all()
-    if application.COMPLETION_VARIABLE in os.environ:  # a shell asks; Typer loads this only with its own options
+    completes = application.COMPLETION_VARIABLE in os.environ
+    command_name = _command_in(words)
+    if command_name in _QUICK_COMMANDS and not completes:
+        register(command_name)
+    else:
+        register_all()
+    if completes:  # a shell asks; Typer loads this only with its own options
         from typer._completion_classes import completion_init
 
         completion_init()
     command = get_command(application.app)
     assert isinstance(command, TyperGroup)
     return command
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """Return the command, if before it stand only options that every command shares."""
+    places = iter(words)
+    for word in places:
+        if word == "--data-dir":
+            next(places, None)
+        elif word not in _SHARED_FLAGS and not word.startswith("--data-dir="):
+            return word
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +93,7 @@ def wants_json(words: Sequence[str]) -> bool:
 
 def _run(words: list[str]) -> int:
     try:
-        result = build().main(args=words, prog_name=PROGRAM, standalone_mode=False)
+        result = build(words).main(args=words, prog_name=PROGRAM, standalone_mode=False)
     except NoArgsIsHelpError as error:
         sys.stderr.write(error.format_message() + "\n")
         return int(ExitCode.USAGE)

@@ -1,6 +1,6 @@
 """Writing results and messages: JSON documents, plain lines and tables that are safe to show in a terminal.
 
-Rich is imported inside the functions that draw, so commands that print JSON or one line start without it.
+Only live progress imports Rich; everything else is drawn by `sovereign_node.cli.drawing`, which starts faster.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sovereign_node.cli.drawing import PIPE_WIDTH, Column, Grid, Screen, Text
 from sovereign_node.errors import NodeError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
+Part = str | Text | Grid
+"""A line, or what is drawn."""
 Cell = str | tuple[str, str] | list[str]
-"""One cell: text, text with a Rich style, or lines."""
+"""One cell: text, text with a style, or lines."""
 
 ID_CHARACTERS = 12
 PEER_ID_CHARACTERS = 16  # the first 8 characters of every Ed25519 peer id are the same
-PIPE_WIDTH = 240  # columns when the output is not a terminal, so that scripts see whole cells
 
 
 def escape(text: str) -> str:
@@ -80,15 +80,12 @@ def write_error(error: NodeError, *, as_json: bool) -> None:
         write_message(f"  {escape(error.hint)}")
 
 
-def write_result(parts: Iterable[Any]) -> None:
-    """Write lines (texts) and Rich renderables to standard output."""
-    screen: Console | None = None
+def write_result(parts: Iterable[Part]) -> None:
+    """Write lines and what is to be drawn to standard output."""
+    screen = Screen.of(sys.stdout)
     for part in parts:
-        if isinstance(part, str):
-            sys.stdout.write(part + "\n")
-            continue
-        screen = screen or console()
-        screen.print(part)
+        lines = [part] if isinstance(part, str) else part.draw(screen)
+        sys.stdout.writelines(f"{line}\n" for line in lines)
     sys.stdout.flush()
 
 
@@ -103,12 +100,10 @@ def console(*, stderr: bool = False) -> Console:
 
 def styled(text: str, style: str) -> Text:
     """Return text in a style such as ``bold red``."""
-    from rich.text import Text
-
-    return Text(escape(text), style=style)
+    return Text(escape(text), style)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Grid:
     """Return a table without frames.
 
     Args:
@@ -116,39 +111,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Table:
             which are never shortened, because people copy them.
         rows: cells, as many as there are columns.
     """
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    drawn = [[_draw(cell) for cell in row] for row in rows]
-    for place, heading in enumerate(columns):
-        name = heading.lstrip(">!")
-        ids = [row[place].cell_len for row in drawn] if heading.startswith("!") else []
-        grid.add_column(
-            name,
-            justify="right" if heading.startswith(">") else "left",
-            min_width=max(ids, default=None),
-            overflow="fold",
-        )
-    for cells in drawn:
-        grid.add_row(*cells)
-    return grid
+    heads = [Column(name.lstrip(">!"), right=name.startswith(">"), whole=name.startswith("!")) for name in columns]
+    return Grid(heads, [[_draw(cell) for cell in row] for row in rows])
 
 
-def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:
+def facts(pairs: Iterable[tuple[str, Cell]]) -> Grid:
     """Return names with their values, one pair a line."""
-    from rich.table import Table
-
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, cell in pairs:
-        grid.add_row(name, _draw(cell))
-    return grid
+    columns = (Column(whole=True, style="dim"), Column())
+    return Grid(columns, [[Text(name), _draw(cell)] for name, cell in pairs], has_headings=False)
 
 
 def _draw(cell: Cell) -> Text:
-    from rich.text import Text
-
     if isinstance(cell, tuple):
         return styled(*cell)
     # Only lines given as such become lines; a line break in somebody's file name is spelled like any control.

@@ -13,12 +13,12 @@ import typer
 
 from sovereign_node.api.client import ApiClient
 from sovereign_node.cli.coercion import PlainCommand
-from sovereign_node.cli.output import escape, write_json, write_message, write_result
+from sovereign_node.cli.output import Part, escape, write_json, write_message, write_result
 from sovereign_node.datadir import ENVIRONMENT_VARIABLE, DataDir, default_data_dir
 from sovereign_node.errors import ExitCode
 
-View = Callable[[Any], Iterable[Any]]
-"""Turns a result into lines and Rich renderables."""
+View = Callable[[Any], Iterable[Part]]
+"""Turns a result into lines, texts and tables."""
 
 DataDirOption = Annotated[
     Path | None,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sovereign_node.cli.output import console, escape, facts, short_id, styled, table
+from sovereign_node.cli.drawing import Screen, width_of
+from sovereign_node.cli.output import escape, facts, short_id, styled, table, write_result
 from sovereign_node.cli.progress import LiveDisplay, PlainDisplay, ProgressState, RateMeter, open_display
 
 
@@ -45,8 +46,8 @@ def test_short_ids_are_prefixes() -> None:
 
 
 def drawn(part: Any, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    console().print(part)
-    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    write_result([part])
+    return capsys.readouterr().out.splitlines()
 
 
 def test_tables_show_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,11 +60,44 @@ def test_tables_show_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_facts_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
-    assert drawn(facts([("id", "1"), ("longer", ("2", "red"))]), capsys) == ["id      1", "longer  2"]
+    lines = [("id", "1"), ("longer", ("2", "red")), ("more", ["3", "4"])]
+    assert drawn(facts(lines), capsys) == ["id      1", "longer  2", "more    3", "        4"]
 
 
 def test_pipes_get_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     assert drawn(styled("x" * 200, ""), capsys) == ["x" * 200]
+
+
+def test_columns_of_wide_characters_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = drawn(table(["NAME", "N"], [["日本", "1"], ["e\u0301", "2"], ["abcd", "3"]]), capsys)
+    assert [width_of(line[:-1]) for line in lines] == [6, 6, 6, 6]
+
+
+@pytest.mark.parametrize("width", [20, 30, 50])
+def test_cells_that_do_not_fit_go_on_below(width: int) -> None:
+    identity, words = "ab" * 6, "some words that take more room than there is"
+    grid = table(["!ID", "TEXT"], [[identity, words], [identity, "x" * 40]])
+    lines = list(grid.draw(Screen(width, colour=False)))
+    assert all(len(line) <= width for line in lines)
+    assert sum(line.startswith(identity) for line in lines) == 2
+    rest = " ".join(line[len(identity) :].strip() for line in lines[1:])
+    assert rest.replace(" ", "") == (words + "x" * 40).replace(" ", "")
+
+
+def test_a_terminal_too_narrow_for_ids_gets_them_whole() -> None:
+    assert list(table(["!ID"], [["ab" * 6]]).draw(Screen(5, colour=False))) == ["ID", "ab" * 6]
+
+
+def test_styles_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert Screen.of(screen).colour
+    assert list(styled("no", "bold red").draw(Screen.of(screen))) == ["\x1b[1;31mno\x1b[0m"]
+    assert list(facts([("a", ("b", "green"))]).draw(Screen.of(screen))) == ["\x1b[2ma\x1b[0m  \x1b[32mb\x1b[0m"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert list(styled("no", "bold red").draw(Screen.of(screen))) == ["no"]
+    assert not Screen.of(io.StringIO()).colour
 
 
 class Clock:

@@ -56,7 +56,31 @@ def test_help_loads_no_http_client() -> None:
     assert {"http", "ssl"} & modules_after("--help") == set()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["status", "--json"]])
-def test_rich_is_loaded_only_to_draw(node: Any, words: list[str]) -> None:
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"]])
+def test_rich_is_loaded_only_for_progress(node: Any, words: list[str]) -> None:
     node.answers["status"] = status()
     assert "rich" not in modules_after("--data-dir", str(node.data_dir.root), *words)
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["--json", "--data-dir", "x", "status"], ["--data-dir=x", "-q", "up"]]
+)
+def test_frequent_commands_load_no_others(words: list[str]) -> None:
+    loaded = modules_after(*words, "--help")
+    assert "sovereign_node.cli.commands.restore" not in loaded
+
+
+@pytest.mark.parametrize("words", [["--help", "status"], ["--data-dir", "status", "--help"], ["stat", "--help"]])
+def test_other_command_lines_know_every_command(words: list[str]) -> None:
+    assert "sovereign_node.cli.commands.restore" in modules_after(*words)
+
+
+def test_frequent_commands_are_in_the_module_of_their_name() -> None:
+    from sovereign_node.cli import main
+    from sovereign_node.cli.application import app
+    from sovereign_node.cli.commands import register_all
+
+    register_all()
+    places = {info.name: str(getattr(info.callback, "__module__", "")) for info in app.registered_commands}
+    for name in main._QUICK_COMMANDS:
+        assert [own for own, module in places.items() if module.endswith(f".{name}")] == [name]

@@ -41,8 +41,13 @@ MODULES = (
 def register_all() -> None:
     """Import every module, which registers its commands, and put them into the order above."""
     for name in MODULES:
-        import_module(f"{__name__}.{name}")
+        register(name)
     app.registered_commands.sort(key=lambda info: MODULES.index(_module_of(info.callback)))
+
+
+def register(name: str) -> None:
+    """Import one module, which registers its commands."""
+    import_module(f"{__name__}.{name}")
 
 
 def _module_of(callback: Any) -> str:
