@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -180,14 +180,17 @@ class Vault:
             session = await open_session(self._context)
             return await run_verify(session, read_data=read_data, repair=repair, on_progress=on_progress)
 
-    async def replicate(self) -> ReplicateReport:
+    async def replicate(self, leaving: Collection[str] = ()) -> ReplicateReport:
         """Bring every chunk to as many targets as ``config.copies`` asks for, by copying from the others.
 
-        For a target that was added or had been away; backups send new chunks only. The head follows with the next
-        backup.
+        For a target that was added, had been away or is going to leave; backups send new chunks only. A target that
+        lacks the newest heads gets them too.
+
+        Args:
+            leaving: names of targets that are read only, and whose copies do not count.
         """
         async with self._operation():
-            return await run_replicate(await open_session(self._context))
+            return await run_replicate(await open_session(self._context), leaving)
 
     async def stored_chunks(self) -> dict[bytes, int]:
         """Return the ids of all chunks that live snapshots may need, with their sealed sizes in bytes."""

@@ -1,13 +1,14 @@
-"""Bringing every chunk to as many targets as the placement asks for, after a target was added or had been away."""
+"""Bringing every chunk to as many targets as the placement asks for: one was added, was away, or is leaving."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import trio
 
 from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
+from sovereign_node.vault.heads import OpenHead
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.target import ChunkTarget
 
@@ -21,24 +22,27 @@ class ReplicateReport:
 
     Args:
         copies_made: chunks and index segments put to a target that had not got them.
+        copies_missing: how many more there should be, had there been targets that take them.
         bytes_copied: their sealed bytes.
         unavailable: hex ids of chunks that no target gave.
         failed_targets: targets that dropped out, with the reason.
     """
 
     copies_made: int
+    copies_missing: int
     bytes_copied: int
     unavailable: tuple[str, ...]
     failed_targets: tuple[str, ...]
 
 
 class _Replicator:
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, leaving: Collection[str]) -> None:
         self._session = session
-        self._targets = {target.name: target for target in session.context.targets}
+        self._targets = {item.name: item for item in session.context.targets if item.name not in leaving}
         self.failed: dict[str, str] = {}
         self.unavailable: list[str] = []
         self.copies_made = 0
+        self.copies_missing = 0
         self.bytes_copied = 0
 
     async def run(self) -> None:
@@ -52,6 +56,22 @@ class _Replicator:
         async with trio.open_nursery() as nursery:
             for _ in range(_PARALLEL):
                 nursery.start_soon(self._work, pending)
+        await self._copy_heads()
+
+    async def _copy_heads(self) -> None:
+        """Give a target that lacks the newest head of a writer this one."""
+        view = self._session.view
+        newest: dict[bytes, OpenHead] = {item.head.device: item for item in view.effective}
+        known = {item.head.hash for item in view.effective}
+        for target in self._targets.values():
+            for device, item in newest.items():
+                held = view.previous_at(target.name, device)
+                if target.name in self.failed or held in known:
+                    continue
+                try:
+                    await target.set_head(self._session.context.sealer.locator, item.head.raw, held)
+                except TargetError as error:
+                    self.failed[target.name] = error.reason
 
     async def _held(self, target: ChunkTarget, ids: list[bytes]) -> set[bytes]:
         held: set[bytes] = set()
@@ -70,8 +90,10 @@ class _Replicator:
         for chunk_id in ids:
             have = sum(chunk_id in there for there in held.values())
             without = [name for name, there in held.items() if chunk_id not in there and name not in self.failed]
-            if have < wanted and without:
-                yield chunk_id, without[: wanted - have]
+            chosen = without[: max(0, wanted - have)]
+            self.copies_missing += max(0, wanted - have - len(chosen))
+            if chosen:
+                yield chunk_id, chosen
 
     async def _work(self, pending: Iterator[tuple[bytes, list[str]]]) -> None:
         sealer = self._session.context.sealer
@@ -89,25 +111,33 @@ class _Replicator:
                 )
             except ChunkUnavailableError:
                 self.unavailable.append(chunk_id.hex())
+                self.copies_missing += len(names)
                 continue
             for name in names:
                 await self._put(name, chunk_id, sealed)
 
     async def _put(self, name: str, chunk_id: bytes, sealed: bytes) -> None:
         if name in self.failed:
+            self.copies_missing += 1
             return
         try:
             await self._targets[name].put(chunk_id, sealed)
         except TargetError as error:
             self.failed[name] = error.reason
+            self.copies_missing += 1
         else:
             self.copies_made += 1
             self.bytes_copied += len(sealed)
 
 
-async def run_replicate(session: Session) -> ReplicateReport:
+async def run_replicate(session: Session, leaving: Collection[str] = ()) -> ReplicateReport:
     """Copy what is missing; see :meth:`Vault.replicate <sovereign_node.vault.facade.Vault.replicate>`."""
-    replicator = _Replicator(session)
+    replicator = _Replicator(session, leaving)
     await replicator.run()
-    failed = tuple(f"{name}: {reason}" for name, reason in sorted(replicator.failed.items()))
-    return ReplicateReport(replicator.copies_made, replicator.bytes_copied, tuple(replicator.unavailable), failed)
+    return ReplicateReport(
+        copies_made=replicator.copies_made,
+        copies_missing=replicator.copies_missing,
+        bytes_copied=replicator.bytes_copied,
+        unavailable=tuple(replicator.unavailable),
+        failed_targets=tuple(f"{name}: {reason}" for name, reason in sorted(replicator.failed.items())),
+    )

@@ -257,6 +257,31 @@ async def test_a_new_target_gets_everything(bench: Bench, source: Path, tmp_path
     assert listing(tmp_path / "out") == listing(source)
 
 
+async def test_what_a_leaving_target_holds_moves_with_its_heads(bench: Bench, source: Path, tmp_path: Path) -> None:
+    other, last = MemoryTarget("other"), MemoryTarget("last")
+    await bench.vault("one", targets=[bench.target, other], copies=2).backup(whole(source))
+    # The other one misses what comes then, so that only the leaving one has it, and the newest head.
+    vault = bench.vault("again", targets=[bench.target], copies=2)
+    for number in range(20):
+        (source / "new").write_bytes(bytes([number]) * 300_000)
+        await vault.backup(whole(source))
+    moving = bench.vault("two", targets=[bench.target, other, last], copies=2)
+    report = await moving.replicate(leaving=[bench.target.name])
+    assert (report.copies_missing, report.failed_targets) == (0, ())
+    assert report.copies_made > len(bench.target.chunks)
+    again = await moving.replicate(leaving=[bench.target.name])
+    assert (again.copies_made, again.copies_missing) == (0, 0)
+    await bench.vault("three", targets=[other, last]).restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)
+    assert len(await bench.vault("four", targets=[last]).snapshots()) == 21
+
+
+async def test_replicating_says_how_many_copies_are_missing(bench: Bench, source: Path) -> None:
+    await bench.vault("one").backup(whole(source))
+    alone = await bench.vault("two", copies=2).replicate()
+    assert (alone.copies_made, alone.copies_missing) == (0, len(bench.target.chunks))
+
+
 async def test_replicating_names_what_fails(bench: Bench, source: Path) -> None:
     await bench.vault("one").backup(whole(source))
 
