@@ -85,9 +85,13 @@ class Connection:
             YamuxError: the connection is closing, or too many streams are open.
             BaseLibp2pError: the same from libp2p's own muxer.
         """
+        stream: PeerStream
         if isinstance(self.muxed_conn, YamuxConnection):
-            return self.muxed_conn.open_peer_stream()
-        return peer_stream_of(await self.muxed_conn.open_stream(), self.peer_id)
+            stream = self.muxed_conn.open_peer_stream()
+        else:
+            stream = peer_stream_of(await self.muxed_conn.open_stream(), self.peer_id)
+        stream.path = self.pipe.path
+        return stream
 
     @property
     def is_usable(self) -> bool:

@@ -26,10 +26,12 @@ class PeerStream(trio.abc.HalfCloseableStream):
     Attributes:
         peer_id: base58 text of the peer at the other end; proven by the handshake.
         protocol_id: what the two sides agreed to speak, empty until they did.
+        path: kind of way that its connection takes, as in `ConnectionInfo`; empty on streams that the peer opened.
     """
 
     peer_id: str
     protocol_id: str = ""
+    path: str = ""
 
     @abstractmethod
     async def reset(self) -> None:

@@ -12,6 +12,7 @@ from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.net.errors import DialError, NetError
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.net.network import Network
+from sovereign_node.net.paths import rank_of_path
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.store import State
 
@@ -115,6 +116,11 @@ class PeerFinder:
             return await self._network.open_stream(peer_id, protocol_id, timeout_s=STREAM_TIMEOUT_S)
         except NetError as error:
             raise unreachable(peer_id) from error
+
+    def path_rank(self, peer_id: str) -> int:
+        """Return how good the path is that new streams to a peer take, larger is better; 0 without a connection."""
+        preferred = self._network.preferred(peer_id)
+        return rank_of_path(preferred.path) if preferred is not None else 0
 
     async def learn(self, peer_id: str, addresses: list[str], *, source: str, name: str = "") -> None:
         """Remember addresses that somebody told us."""

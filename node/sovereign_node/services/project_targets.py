@@ -17,6 +17,7 @@ from sovereign_node.config import Config
 from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.lasting_session import LastingSession
 from sovereign_node.services.money.metering import TransferTally
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
@@ -26,7 +27,6 @@ from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.projects import Project
 from sovereign_node.vault.errors import TargetError
-from sovereign_protocols.chunk.client import ChunkClient
 from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
 
 log = structlog.get_logger(__name__)
@@ -104,7 +104,7 @@ class ProjectTargets:
                     missing.append(name)
                     continue
                 try:
-                    client = await stack.enter_async_context(self._sessions.open(_peer_of(contract)))
+                    session = await stack.enter_async_context(self._sessions.open_lasting(_peer_of(contract)))
                 except NodeError as error:
                     log.warning("provider_left_out", provider=name, reason=error.message)
                     missing.append(name)
@@ -112,7 +112,7 @@ class ProjectTargets:
                 if name in {target.name for target in remote}:
                     # The vault tells targets apart by their names.
                     name = f"{name} {contract.contract_id.hex()[:8]}"
-                remote.append(self._remote(name, client, contract))
+                remote.append(self._remote(name, session, contract))
             local = await trio.to_thread.run_sync(self._local, project_keys)
             yield OpenTargets(remote, local, missing)
 
@@ -124,13 +124,13 @@ class ProjectTargets:
             NodeError: unreachable, or it refuses.
         """
         name = await trio.to_thread.run_sync(self._name_of, contract)
-        async with self._sessions.open(_peer_of(contract)) as client:
-            yield self._remote(name, client, contract)
+        async with self._sessions.open_lasting(_peer_of(contract)) as session:
+            yield self._remote(name, session, contract)
 
-    def _remote(self, name: str, client: ChunkClient, contract: Contract) -> RemoteTarget:
+    def _remote(self, name: str, session: LastingSession, contract: Contract) -> RemoteTarget:
         return RemoteTarget(
             name,
-            client,
+            session,
             contract.contract_id,
             self._keys.signing,
             self._identity.network_id,
@@ -141,6 +141,17 @@ class ProjectTargets:
     def names(self, project: Project) -> list[str]:
         """Return the names of the providers that a project is meant for. Blocks."""
         return [self._name_of(contract) for contract in self._contracts_of(project)]
+
+    def peer_ids(self, project: Project) -> set[str]:
+        """Return the peer ids of the providers that a project is meant for. Blocks."""
+        return {_peer_of(contract) for contract in self._contracts_of(project)}
+
+    def waiting_usage(self, project_keys: ProjectKeys) -> tuple[int, int]:
+        """Return how many chunks of a project wait in the local store, and their bytes. Blocks."""
+        if self._namespace(project_keys) not in self._store.contracts():
+            return 0, 0
+        usage = self._store.usage(self._namespace(project_keys))
+        return usage.chunks, usage.size_bytes
 
     def waiting_chunks(self, project_keys: ProjectKeys) -> int:
         """Return how many chunks of a project wait in the local store. Blocks."""

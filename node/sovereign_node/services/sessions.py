@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
 from sovereign_node.net.streams import PeerStream
+from sovereign_node.services.lasting_session import LastingSession, open_lasting_session
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_protocols.chunk import PROTOCOL_ID
@@ -36,10 +37,26 @@ class ChunkSessions:
         Raises:
             NodeError: unreachable, or it refuses this device.
         """
-        credentials = Credentials(self._identity.certificate.raw, self._identity.log.entries)
         stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
-        async with open_session(stream, credentials, self._clock) as client:
+        async with self._begin(stream) as client:
             yield client
+
+    def open_lasting(self, peer_id: str) -> AbstractAsyncContextManager[LastingSession]:
+        """Serve the block with a session that is opened again when its connection is lost, for long work.
+
+        Raises:
+            NodeError: unreachable, or it refuses this device.
+        """
+        return open_lasting_session(
+            peer_id,
+            lambda: self._finder.open_stream(peer_id, PROTOCOL_ID),
+            self._begin,
+            lambda: self._finder.path_rank(peer_id),
+        )
+
+    def _begin(self, stream: PeerStream) -> AbstractAsyncContextManager[ChunkClient]:
+        credentials = Credentials(self._identity.certificate.raw, self._identity.log.entries)
+        return open_session(stream, credentials, self._clock)
 
 
 @asynccontextmanager

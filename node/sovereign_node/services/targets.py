@@ -11,6 +11,7 @@ from sovereign_crypto.signing import SigningKey
 from sovereign_node.chunkstore import ChunkStore, ChunkStoreError, PutOutcome, StoreFullError
 from sovereign_node.chunkstore import HeadConflictError as StoredHeadConflictError
 from sovereign_node.clock import Clock
+from sovereign_node.services.lasting_session import LastingSession
 from sovereign_node.services.money.metering import NoTally, TransferTally
 from sovereign_node.vault.errors import HeadConflictError, TargetError
 from sovereign_node.vault.target import Sealed
@@ -28,7 +29,7 @@ class RemoteTarget:
 
     Args:
         name: for people.
-        client: open session.
+        session: with the provider; calls are repeated when its connection was lost.
         contract_id: 32 bytes.
         key: of this device; signs deletions.
         network_id: 32 bytes.
@@ -41,7 +42,7 @@ class RemoteTarget:
     def __init__(
         self,
         name: str,
-        client: ChunkClient,
+        session: LastingSession,
         contract_id: bytes,
         key: SigningKey,
         network_id: bytes,
@@ -51,7 +52,7 @@ class RemoteTarget:
         self._tally: TransferTally = tally or NoTally()
         self.name = name
         self.contract_id = contract_id
-        self._client = client
+        self._session = session
         self._key = key
         self._network_id = network_id
         self._clock = clock
@@ -59,7 +60,7 @@ class RemoteTarget:
     async def have(self, ids: Sequence[bytes]) -> list[bool]:
         """See ChunkTarget."""
         try:
-            return await self._client.have(self.contract_id, ids)
+            return await self._session.call(lambda client: client.have(self.contract_id, ids))
         except ProtocolError as error:
             raise self._error(error) from error
 
@@ -75,8 +76,12 @@ class RemoteTarget:
             raise self._error(error) from error
 
     async def _put(self, chunk_id: bytes, sealed: Sealed) -> None:
-        await self._tally.sending(self.contract_id, len(sealed))
-        await self._client.put(self.contract_id, chunk_id, sealed)
+        async def put(client: ChunkClient) -> None:
+            # Counted each time: what was on its way when a connection was lost may have arrived.
+            await self._tally.sending(self.contract_id, len(sealed))
+            await client.put(self.contract_id, chunk_id, sealed)
+
+        await self._session.call(put)
 
     async def _put_again(self, chunk_id: bytes, sealed: Sealed) -> None:
         try:
@@ -86,19 +91,31 @@ class RemoteTarget:
 
     async def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
         """See ChunkTarget."""
-        left = len(ids)
+        left = dict.fromkeys(ids)
         try:
-            async for chunk_id, sealed in self._client.get(self.contract_id, ids):
-                left -= 1
-                await self._tally.received(self.contract_id, len(sealed))
-                yield chunk_id, sealed
+            while True:
+                with self._session.use() as client:
+                    try:
+                        async for chunk_id, sealed in client.get(self.contract_id, list(left)):
+                            left.pop(chunk_id, None)
+                            await self._tally.received(self.contract_id, len(sealed))
+                            yield chunk_id, sealed
+                        return
+                    except ConnectionLostError as error:
+                        lost = error
+                await self._session.renew(client, lost)
+                await self._count_unseen(len(left))
         except ProtocolError as error:
             raise self._error(error) from error
         finally:
-            if left:
-                # What the provider sent and this device never saw is at most what one stream may hold.
-                lost = min(left * limits.MAX_CHUNK_BYTES, limits.MAX_WINDOW_BYTES)
-                await self._tally.received(self.contract_id, lost)
+            await self._count_unseen(len(left))
+
+    async def _count_unseen(self, chunks: int) -> None:
+        """Count what the provider sent and this device never saw: at most what one stream may hold."""
+        if chunks:
+            await self._tally.received(
+                self.contract_id, min(chunks * limits.MAX_CHUNK_BYTES, limits.MAX_WINDOW_BYTES)
+            )
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """See ChunkTarget."""
@@ -108,7 +125,9 @@ class RemoteTarget:
                 statement = sign_deletion(
                     self._key, self.contract_id, part, signed_at=self._clock(), network_id=self._network_id
                 )
-                marked = await self._client.delete(self.contract_id, statement)
+                marked = await self._session.call(
+                    lambda client, signed=statement: client.delete(self.contract_id, signed)  # type: ignore[misc]
+                )
                 await self._tally.deleted(self.contract_id, marked)
         except ProtocolError as error:
             raise self._error(error) from error
@@ -116,7 +135,8 @@ class RemoteTarget:
     async def heads(self, locator: bytes) -> list[bytes]:
         """See ChunkTarget."""
         try:
-            return [head for _, head in await self._client.head_get(self.contract_id, locator)]
+            found = await self._session.call(lambda client: client.head_get(self.contract_id, locator))
+            return [head for _, head in found]
         except ProtocolError as error:
             raise self._error(error) from error
 
@@ -124,8 +144,11 @@ class RemoteTarget:
         """See ChunkTarget."""
         previous = None if previous_hash == NO_PREVIOUS else previous_hash
         try:
-            await self._client.head_set(self.contract_id, locator, head, previous)
+            await self._session.call(lambda client: client.head_set(self.contract_id, locator, head, previous))
         except RemoteError as error:
+            if error.code == ErrorCode.CONFLICT and error.data.get("current") == parse_head(head).hash:
+                # It had arrived before the connection was lost, and only the answer had not.
+                return
             if error.code == ErrorCode.CONFLICT:
                 raise HeadConflictError(self.name) from error
             raise self._error(error) from error
@@ -135,7 +158,7 @@ class RemoteTarget:
     async def list_ids(self, after: bytes, limit: int) -> list[bytes]:
         """See ChunkTarget."""
         try:
-            found = await self._client.list_ids(self.contract_id, after=after or None)
+            found = await self._session.call(lambda client: client.list_ids(self.contract_id, after=after or None))
         except ProtocolError as error:
             raise self._error(error) from error
         return found[:limit]
