@@ -12,6 +12,7 @@ from typing import Any
 from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.vault.config import Source, VaultConfig
+from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.facade import Vault
 from sovereign_node.vault.heads import FileSeenHeads
 from sovereign_node.vault.target import ChunkTarget, MemoryTarget
@@ -60,6 +61,13 @@ class Bench:
         )
         self.opened.append(vault)
         return vault
+
+
+class NoHeads(MemoryTarget):
+    """Takes chunks, but fails when it is to take a head."""
+
+    async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
+        raise TargetError(self.name, "the connection was lost")
 
 
 def age(root: Path, to_ns: int = 1_700_000_000_123_456_789) -> None:

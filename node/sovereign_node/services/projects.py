@@ -92,6 +92,7 @@ class Projects:
         state: rows of projects and snapshots.
         targets: opens targets.
         clock: wall time.
+        on_queued: called when a backup came to wait on this device.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Projects:
         state: State,
         targets: ProjectTargets,
         clock: Clock,
+        on_queued: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_queued = on_queued
         self._config = config
         self._data_dir = data_dir
         self._identity = identity
@@ -218,6 +221,8 @@ class Projects:
             sources = [Source(Path(path)) for path in project.sources]
             report = await opened.vault.backup(sources, on_progress)
             await self._remember(opened, await opened.vault.snapshots())
+            if opened.is_local_only:
+                self._on_queued()
             in_use: Sequence[ChunkTarget] = opened.targets.remote or [opened.targets.local]
             if await trio.to_thread.run_sync(self._note_backup, project, report):
                 self._to_index[project.project_id] = (project, bytes.fromhex(report.snapshot))
@@ -253,6 +258,18 @@ class Projects:
             if error.exit_code != ExitCode.UNREACHABLE:
                 raise
         return await trio.to_thread.run_sync(lambda: self._state.snapshots.all(project.project_id))
+
+    def provider_ids(self, project: Project) -> set[str]:
+        """Return the peer ids of the providers that a project is meant for. Blocks."""
+        return self._targets.peer_ids(project)
+
+    def is_waiting(self, project: Project) -> bool:
+        """Tell whether something of a project is on this device only. Blocks."""
+        return self._targets.has_waiting(open_project_keys(self._keys, project))
+
+    def waiting_usage(self, project: Project) -> tuple[int, int]:
+        """Return how many chunks of a project wait here, and their bytes. Blocks."""
+        return self._targets.waiting_usage(open_project_keys(self._keys, project))
 
     async def push_waiting(self, project: Project) -> int:
         """Send what waits on this device, if a provider can be reached.
@@ -322,6 +339,7 @@ class Projects:
             clock=self._clock,
             network_id=self._identity.network_id,
             remembered=partial(self._seen_heads, project_keys) if targets.missing else list,
+            is_complete=not targets.missing,
         )
 
     def _seen_heads(self, project_keys: ProjectKeys) -> list[bytes]:

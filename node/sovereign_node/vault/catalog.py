@@ -18,6 +18,7 @@ from sovereign_protocols.vault.index import ChunkLines, decode_segment
 from sovereign_protocols.vault.snapshot import SignedSnapshot, decode_catalog, parse_snapshot
 
 _PARALLEL_SEGMENTS = 4
+_SWEEPS = b"sweeps"
 
 
 async def load_index(view: HeadsView, index: LocalIndex, fetcher: Fetcher) -> int:
@@ -46,7 +47,12 @@ async def load_index(view: HeadsView, index: LocalIndex, fetcher: Fetcher) -> in
 
 def note_sweeps(view: HeadsView, index: LocalIndex) -> None:
     """Remember which garbage collections the local index has taken into account."""
-    index.cache(b"sweeps", _sweeps(view))
+    index.cache(_SWEEPS, _sweeps(view))
+
+
+def forget_sweeps(index: LocalIndex) -> None:
+    """Let the next session build the index anew, unless this one publishes a head first; chunks are leaving it."""
+    index.cache(_SWEEPS, b"changing")
 
 
 def _sweeps(view: HeadsView) -> bytes:
@@ -57,11 +63,12 @@ def _sweeps(view: HeadsView) -> bytes:
 def _forget_outdated(view: HeadsView, index: LocalIndex, wanted: set[bytes]) -> set[bytes]:
     """After somebody's garbage collection read everything anew; return the segments that are loaded."""
     sweeps = _sweeps(view)
-    if (index.cached(b"sweeps") or cbor.encode([])) != sweeps:
+    if (index.cached(_SWEEPS) or cbor.encode([])) != sweeps:
         index.clear()
-        index.cache(b"sweeps", sweeps)
+        index.cache(_SWEEPS, sweeps)
     loaded = set(index.segments())
-    index.forget_segments(loaded - wanted)
+    # Replaced by another writer, or their head was never published: a blob that counts as stored must be listed.
+    index.release_segments(loaded - wanted)
     return loaded & wanted
 
 

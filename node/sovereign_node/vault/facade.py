@@ -27,6 +27,7 @@ from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
 from sovereign_node.vault.repair import RepairReport, run_repair_index
 from sovereign_node.vault.replicate import ReplicateReport, run_replicate
 from sovereign_node.vault.report import BackupReport
+from sovereign_node.vault.rewrite import forget_lost
 from sovereign_node.vault.run_backup import run_backup
 from sovereign_node.vault.run_restore import RestoreReport, run_restore
 from sovereign_node.vault.safe_fs import Existing
@@ -60,6 +61,7 @@ class Vault:
         network_id: 32 bytes.
         remembered: signed heads that were seen before, given while a target is away: the targets that are left
             need not have them.
+        is_complete: whether no target is away. What none of ``targets`` has may still be somewhere otherwise.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Vault:
         clock: Clock = wall_clock,
         network_id: bytes = NETWORK_ID_MAIN,
         remembered: Callable[[], list[bytes]] = list,
+        is_complete: bool = True,
     ) -> None:
         cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -93,6 +96,7 @@ class Vault:
             cache_dir,
             spool_dir,
             remembered,
+            is_complete,
         )
         self._lock = trio.Lock()
 
@@ -204,14 +208,7 @@ class Vault:
     async def forget_chunks(self, ids: Sequence[bytes]) -> None:
         """Forget chunks of which no good copy is left, so that the next backup stores their content again."""
         async with self._operation():
-            index = self._context.index
-
-            def forget() -> None:
-                index.drop_chunks(ids)
-                # Remembered folders may refer to what is gone; without them every file is looked at again.
-                index.keep_folders(set())
-
-            await trio.to_thread.run_sync(forget)
+            await forget_lost(await open_session(self._context), set(ids))
 
     async def forget(
         self, policy: ForgetPolicy | None = None, *, snapshots: Sequence[str] = (), dry_run: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import trio
 
@@ -11,12 +11,11 @@ from sovereign_node.vault.backup import Run, send_all
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.pack import Packer, seal_container
 from sovereign_node.vault.publish import take_over
-from sovereign_node.vault.rewrite import listed_raws, open_run, rewrite_head
+from sovereign_node.vault.rewrite import listed_raws, open_run, publish_without, rewrite_head
 from sovereign_node.vault.send import Sender
 from sovereign_node.vault.session import Session
 from sovereign_protocols.vault.blobs import BlobType
 from sovereign_protocols.vault.container import Container
-from sovereign_protocols.vault.head import SegmentRef
 from sovereign_protocols.vault.index import ChunkLines
 from sovereign_protocols.vault.snapshot import SignedSnapshot
 
@@ -113,40 +112,16 @@ async def run_gc(session: Session, *, dry_run: bool) -> GcReport:
             found.kept, len(found.dead), len(found.repack), freed, 0, dry_run=dry_run or bool(marked.broken)
         )
     writer = await session.writer()
-    index = session.context.index
-    others = [item for item in session.view.effective if item.head.device != session.context.device_key.public]
-    payload = take_over(writer.payload, others, writer.instance)
+    gone = {chunk.chunk_id for chunk in removed}
+    raws = [snapshot.raw for snapshot in snapshots]
     async with open_run(session) as (run, sender):
         await _repack(session, run, sender, found.repack, marked.blobs)
         await sender.drain()
-        gone = {chunk.chunk_id for chunk in removed}
-        staying, replaced = await trio.to_thread.run_sync(_leave_segments, session, payload.segments, gone)
-        await trio.to_thread.run_sync(index.drop_chunks, gone)
         await run.commit(final=True)
-        payload = replace(payload, segments=tuple(staying), sweep=payload.sweep + 1)
-        raws = [snapshot.raw for snapshot in snapshots]
-        head = await rewrite_head(session, run, sender, writer, payload, raws)
+        head, replaced = await publish_without(session, run, sender, writer, gone, raws)
         sent = run.counters.bytes_sent + len(head.head.raw)
     failed = await session.delete([*gone, *(ref.segment_id for ref in replaced)])
     return GcReport(found.kept, len(found.dead), len(found.repack), freed, sent, False, failed)
-
-
-def _leave_segments(
-    session: Session, segments: tuple[SegmentRef, ...], gone: set[bytes]
-) -> tuple[list[SegmentRef], list[SegmentRef]]:
-    """Divide segments into those without a removed chunk and the others, whose other chunks become pending."""
-    index = session.context.index
-    staying: list[SegmentRef] = []
-    replaced: list[SegmentRef] = []
-    for ref in segments:
-        chunks = index.segment_chunks((ref.segment_id,))
-        if any(chunk.chunk_id in gone for chunk in chunks):
-            replaced.append(ref)
-            index.make_pending([chunk.chunk_id for chunk in chunks])
-        else:
-            staying.append(ref)
-    index.forget_segments(ref.segment_id for ref in replaced)
-    return staying, replaced
 
 
 async def _repack(

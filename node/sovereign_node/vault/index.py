@@ -152,14 +152,6 @@ class LocalIndex:
             values = [transaction.get(key, db=self._chunks) for key in keys]
         return [_chunk_lines(value) for value in values if value is not None]
 
-    def make_pending(self, ids: Iterable[bytes]) -> None:
-        """Note that the segment of some chunks is going away, so that they need another one."""
-        with self._write_lock, self._environment.begin(write=True) as transaction:
-            for chunk_id in ids:
-                number = transaction.get(chunk_id, db=self._numbers)
-                if number is not None:
-                    transaction.put(number, b"", db=self._pending)
-
     def has_pending(self) -> bool:
         """Whether there are chunks that no head refers to yet."""
         with self._environment.begin() as transaction:
@@ -202,19 +194,27 @@ class LocalIndex:
                 transaction.delete(_NUMBER.pack(number), db=self._pending)
             transaction.put(segment_id, b"".join(map(_NUMBER.pack, numbers)), db=self._segments)
 
-    def forget_segments(self, ids: Iterable[bytes]) -> None:
-        """Forget that segments were loaded; their chunks stay."""
-        with self._write_lock, self._environment.begin(db=self._segments, write=True) as transaction:
+    def release_segments(self, ids: Iterable[bytes]) -> None:
+        """Forget that segments were loaded; chunks that no other loaded segment lists become pending."""
+        with self._write_lock, self._environment.begin(write=True) as transaction:
+            released: set[bytes] = set()
             for segment_id in ids:
-                transaction.delete(segment_id)
+                released.update(_keys(transaction.pop(segment_id, db=self._segments) or b""))
+            if not released:
+                return
+            with transaction.cursor(self._segments) as cursor:
+                for _, value in cursor.iternext():
+                    released.difference_update(_keys(bytes(value)))
+            for key in released:
+                if transaction.get(key, db=self._chunks) is not None:
+                    transaction.put(key, b"", db=self._pending)
 
     def segment_chunks(self, ids: Iterable[bytes]) -> list[ChunkLines]:
         """Return the chunks of loaded segments, each once."""
         with self._environment.begin() as transaction:
             keys: dict[bytes, None] = {}
             for segment_id in ids:
-                value = transaction.get(segment_id, db=self._segments) or b""
-                keys.update((value[at : at + 4], None) for at in range(0, len(value), 4))
+                keys.update(dict.fromkeys(_keys(transaction.get(segment_id, db=self._segments) or b"")))
             values = [transaction.get(key, db=self._chunks) for key in keys]
         return [_chunk_lines(value) for value in values if value is not None]
 
@@ -298,6 +298,10 @@ def _open(folder: Path) -> lmdb.Environment:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Without metasync a crash of the system may lose the last commit, never more.
     return lmdb.open(str(folder), map_size=_MAP_BYTES, max_dbs=8, metasync=False, mode=0o600, max_readers=256)
+
+
+def _keys(value: bytes) -> list[bytes]:
+    return [value[at : at + _NUMBER.size] for at in range(0, len(value), _NUMBER.size)]
 
 
 def _chunk_lines(value: bytes) -> ChunkLines:

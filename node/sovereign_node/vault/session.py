@@ -43,6 +43,7 @@ class Context:
     cache_dir: Path
     spool_dir: Path
     remembered: Callable[[], list[bytes]] = list
+    is_complete: bool = True
 
     @property
     def writer_path(self) -> Path:

@@ -14,7 +14,7 @@ from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.report import ProgressNote
-from sovereign_node.vault.rewrite import replace_segments
+from sovereign_node.vault.rewrite import forget_lost, replace_segments
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.target import ChunkTarget, get_one
 from sovereign_protocols.vault.blobs import BlobDecoder
@@ -239,7 +239,7 @@ async def _repair(session: Session, state: _State, present: dict[str, set[bytes]
     if segments:
         await replace_segments(session, segments)
     if len(segments) < len(lost):
-        await trio.to_thread.run_sync(_forget_lost, session.context.index, lost)
+        await forget_lost(session, set(lost) - segments)
     return repaired, [chunk_id.hex() for chunk_id in lost]
 
 
@@ -251,12 +251,6 @@ async def _good_copy(sealer: ProjectSealer, target: ChunkTarget, chunk_id: bytes
         return sealed
     except (TargetError, CryptoError):
         return None
-
-
-def _forget_lost(index: LocalIndex, lost: list[bytes]) -> None:
-    index.drop_chunks(lost)
-    # Remembered folders may refer to what is gone; without them every file is looked at again.
-    index.keep_folders(set())
 
 
 async def _tell(state: _State, on_progress: Callable[[ProgressNote], None]) -> None:

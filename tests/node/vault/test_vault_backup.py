@@ -7,7 +7,7 @@ from pathlib import Path
 import lmdb
 import pytest
 import trio
-from vault_bench import Bench, age, listing, whole
+from vault_bench import Bench, NoHeads, age, listing, whole
 
 from sovereign_node.vault.config import Source
 from sovereign_node.vault.errors import NoTargetError, TargetError, VaultError
@@ -378,3 +378,15 @@ async def test_a_cache_that_can_not_be_written_is_a_clean_error(
     with pytest.raises(VaultError) as caught:
         await vault.backup(whole(source))
     assert caught.value.code == "disk_full"
+
+
+async def test_a_head_that_no_target_took_hides_nothing(bench: Bench, source: Path, tmp_path: Path) -> None:
+    target = NoHeads()
+    target.chunks, target.stored_heads = bench.target.chunks, bench.target.stored_heads
+    with pytest.raises(NoTargetError):
+        await bench.vault(targets=[target]).backup(whole(source))
+    bench.opened[-1].close()
+    report = await bench.vault().backup(whole(source))
+    assert report.bytes_new == 0
+    await bench.vault("fresh").restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from vault_bench import Bench, listing, whole
+from vault_bench import Bench, NoHeads, listing, whole
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.errors import NodeError
-from sovereign_node.vault.errors import TargetError
+from sovereign_node.vault.errors import NoTargetError, TargetError
 from sovereign_node.vault.policy import ForgetPolicy
 from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.target import MemoryTarget, Sealed
@@ -203,6 +203,41 @@ async def test_an_interrupted_collection_does_no_harm(bench: Bench, source: Path
     assert (await again.verify(read_data=1.0)).errors == ()
     await again.gc()
     assert (await again.verify(read_data=1.0)).errors == ()
+
+
+async def test_a_killed_collection_hides_nothing(bench: Bench, source: Path, tmp_path: Path) -> None:
+    vault = bench.vault()
+    for _ in range(3):
+        (source / "large").write_bytes(os.urandom(3_000_000))
+        await vault.backup(whole(source))
+    await vault.forget(ForgetPolicy(last=1))
+    vault.close()
+    target = NoHeads()
+    target.chunks, target.stored_heads = bench.target.chunks, bench.target.stored_heads
+    with pytest.raises(NoTargetError):
+        await bench.vault(targets=[target]).gc()
+    bench.opened[-1].close()
+    # What was stored for the head that nobody took has to go into the next one.
+    await bench.vault().backup(whole(source))
+    fresh = bench.vault("fresh")
+    assert (await fresh.verify(read_data=1.0)).errors == ()
+    await fresh.restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)
+
+
+async def test_what_is_stored_again_after_a_loss_is_found_by_a_new_device(
+    bench: Bench, source: Path, tmp_path: Path
+) -> None:
+    vault = bench.vault()
+    await vault.backup(whole(source))
+    lost = max(bench.target.chunks, key=lambda chunk_id: len(bench.target.chunks[chunk_id]))
+    del bench.target.chunks[lost]
+    assert (await vault.verify(repair=True)).lost == (lost.hex(),)
+    await vault.backup(whole(source))
+    # Several times: segments are read side by side, and the first one wins.
+    for number in range(4):
+        await bench.vault(f"fresh {number}").restore(tmp_path / str(number))
+        assert listing(tmp_path / str(number)) == listing(source)
 
 
 async def test_the_index_is_rebuilt_from_segments(bench: Bench, source: Path, tmp_path: Path) -> None:
