@@ -1,11 +1,14 @@
 """The Yamux core against its vectors, its limits, and a model of two sides talking."""
 
 import json
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sovereign_protocols.yamux.budget import WindowBudget
 from sovereign_protocols.yamux.core import Yamux
@@ -435,17 +438,20 @@ def test_ids_run_out():
         core.open_stream()
 
 
-def test_closing_gives_everything_back():
+def test_what_a_closed_connection_left_counts_until_it_is_read():
     node = WindowBudget(64 * MIB)
-    budget = WindowBudget(16 * MIB, node)
-    core = make(initiator=False, budget=budget)
-    core.receive_data(Header(FrameType.DATA, Flag.SYN, 1, 5).encode() + b"12345")
-    stream = core.streams[1]
-    assert (node.promised_bytes, node.buffered_bytes, node.holders) == (256 * 1024, 5, 1)
+    core = make(initiator=False, budget=WindowBudget(16 * MIB, node))
+    for stream_id in (1, 3):
+        core.receive_data(Header(FrameType.DATA, Flag.SYN, stream_id, 5).encode() + b"12345")
+    read, forgotten = core.streams.values()
+    assert (node.promised_bytes, node.buffered_bytes) == (512 * 1024, 10)
     core.close()
     core.close()
-    assert (node.promised_bytes, node.buffered_bytes, node.holders) == (0, 0, 0)
-    assert core.read(stream, 100, 0.0) == b"12345"
+    assert (node.promised_bytes, node.buffered_bytes) == (0, 10)
+    assert core.read(read, 100, 0.0) == b"12345"
+    assert node.buffered_bytes == 5
+    del forgotten
+    assert node.buffered_bytes == 0
 
 
 def test_the_largest_stream_goes_when_memory_is_over_the_limit():
@@ -456,20 +462,86 @@ def test_the_largest_stream_goes_when_memory_is_over_the_limit():
     assert list(core.streams) == [3]
 
 
-def test_only_those_over_their_share_pay_for_a_full_node():
+def test_a_shed_stream_has_no_clean_end():
+    core = make(initiator=False, budget=WindowBudget(300_000))
+    core.receive_data(Header(FrameType.DATA, Flag.SYN | Flag.FIN, 1, 200_000).encode() + bytes(200_000))
+    first = core.streams[1]
+    core.finish(first)
+    assert first.peer_finished
+    assert first.state is StreamState.CLOSED
+    core.receive_data(Header(FrameType.DATA, Flag.SYN, 3, 150_000).encode() + bytes(150_000))
+    assert not first.peer_finished
+    assert not first.received.size_bytes
+    assert list(core.streams) == [3]
+
+
+def test_the_peer_that_holds_most_pays_for_a_full_node():
     node = WindowBudget(400_000)
     modest = make(initiator=False, budget=WindowBudget(MIB, node))
     greedy = make(initiator=False, budget=WindowBudget(MIB, node))
+    shed = []
+    greedy.on_shed = lambda: shed.extend(map(describe, greedy.take_events()))
     for stream_id in (1, 3):
         greedy.receive_data(Header(FrameType.DATA, Flag.SYN, stream_id, 190_000).encode() + bytes(190_000))
+    assert not shed
+    # Greedy is silent now; what modest receives must still not go over the limit.
     modest.receive_data(Header(FrameType.DATA, Flag.SYN, 1, 30_000).encode() + bytes(30_000))
     assert list(modest.streams) == [1]
-    greedy.receive_data(Header(FrameType.DATA, Flag.SYN, 5, 10).encode() + bytes(10))
-    assert len(greedy.streams) == 2
+    assert shed == ["reset 1"]
+    assert list(greedy.streams) == [3]
+    assert decode_header(output(greedy)[-HEADER_BYTES:]) == (FrameType.WINDOW_UPDATE, Flag.RST, 1, 0)
+    assert node.buffered_bytes == 220_000
+
+
+def test_nobody_makes_a_node_hold_more_than_its_limit():
+    node = WindowBudget(4 * MIB)
+    cores = [make(initiator=False, budget=WindowBudget(MIB, node)) for _ in range(20)]
+    most = 0
+    for stream_id in range(1, 64, 2):
+        for number, core in enumerate(cores):
+            size = 250_000 - 1000 * number
+            core.receive_data(Header(FrameType.DATA, Flag.SYN, stream_id, size).encode() + bytes(size))
+            held = sum(stream.received.size_bytes for item in cores for stream in item.streams.values())
+            assert held == node.buffered_bytes
+            most = max(most, held)
+    assert 3 * MIB < most <= 4 * MIB
+
+
+def test_a_node_full_of_what_closed_connections_left_takes_no_more():
+    node = WindowBudget(400_000)
+    closed = make(initiator=False, budget=WindowBudget(MIB, node))
+    closed.receive_data(Header(FrameType.DATA, Flag.SYN, 1, 200_000).encode() + bytes(200_000))
+    left = closed.streams[1]
+    closed.close()
+    fresh = make(initiator=False, budget=WindowBudget(MIB, node))
+    for stream_id in (1, 3, 5):
+        fresh.receive_data(Header(FrameType.DATA, Flag.SYN, stream_id, 90_000).encode() + bytes(90_000))
+        assert node.buffered_bytes <= 400_000
+    assert node.buffered_bytes == sum(stream.received.size_bytes for stream in (left, *fresh.streams.values()))
+
+
+def test_tiny_frames_take_no_more_memory_than_their_bytes():
+    core = make(initiator=False)
+    core.receive_data(Header(FrameType.WINDOW_UPDATE, Flag.SYN, 1, 0).encode())
+    frame = Header(FrameType.DATA, 0, 1, 2).encode() + b"xy"
+    before = tracemalloc_bytes(lambda: None)
+    grown = tracemalloc_bytes(lambda: [core.receive_data(frame * 500) for _ in range(200)])
+    assert core.streams[1].received.size_bytes == 200_000
+    assert grown - before < 2 * 200_000
+
+
+def tracemalloc_bytes(act) -> int:
+    tracemalloc.start()
+    try:
+        act()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
 def test_small_pieces_are_joined_and_large_ones_are_not_copied():
-    buffer = ReceiveBuffer()
+    budget = WindowBudget(MIB)
+    buffer = ReceiveBuffer(budget)
     large = bytes(100_000)
     for piece in (b"a", b"b", large, b"c", b"dd", b"e"):
         buffer.append(piece)
@@ -483,7 +555,7 @@ def test_small_pieces_are_joined_and_large_ones_are_not_copied():
     target = bytearray(60_000)
     assert buffer.take_into(memoryview(target)) == 60_000
     assert buffer.take_into(memoryview(target)) == 40_000
-    assert buffer.size_bytes == 0
+    assert buffer.size_bytes == budget.buffered_bytes == 0
 
 
 def test_every_state_has_a_way_out():
@@ -531,7 +603,7 @@ def test_random_frames_keep_the_books_straight(frames, piece):
     except YamuxViolationError:
         pass
     open_bytes = sum(stream.received.size_bytes for stream in core.streams.values())
-    assert budget.buffered_bytes >= open_bytes
+    assert budget.buffered_bytes == open_bytes
     assert budget.promised_bytes == sum(stream.window for stream in core.streams.values())
     for stream in list(core.streams.values()):
         core.abandon(stream)
@@ -567,3 +639,113 @@ def exchange_with_room(one: Yamux, other: Yamux, room: int) -> None:
     while one.has_output or other.has_output:
         other.receive_data(output(one, room))
         one.receive_data(output(other, room))
+
+
+class Conversation(RuleBasedStateMachine):
+    """Two sides that do anything the interface allows, while their bytes are on the way, never break the rules."""
+
+    @initialize(
+        window=st.sampled_from([256 * 1024, MIB]),
+        memory=st.sampled_from([300_000, 16 * MIB]),
+        frame=st.sampled_from([4096, 262064]),
+    )
+    def begin(self, window, memory, frame):
+        limits = Limits(
+            max_inbound_streams=3, max_outbound_streams=4, max_window_bytes=window, max_frame_bytes=frame
+        )
+        self.budgets = [WindowBudget(memory), WindowBudget(memory)]
+        self.cores = [make(initiator=not side, limits=limits, budget=self.budgets[side]) for side in (0, 1)]
+        self.wires = [bytearray(), bytearray()]
+        self.streams = [[], []]
+        self.now = 0.0
+
+    def events(self, side, events):
+        for event in events:
+            if isinstance(event, StreamOpened):
+                self.streams[side].append(event.stream)
+
+    def stream(self, side, place):
+        return self.streams[side][place % len(self.streams[side])] if self.streams[side] else None
+
+    SIDE = st.integers(0, 1)
+    PLACE = st.integers(0, 7)
+
+    @rule(side=SIDE)
+    def open_stream(self, side):
+        with suppress(StreamLimitError, GoneAwayError):
+            self.streams[side].append(self.cores[side].open_stream())
+
+    @rule(side=SIDE, place=PLACE, size=st.sampled_from([1, 2, 100, 5000, 70_000, 600_000]))
+    def send(self, side, place, size):
+        stream = self.stream(side, place)
+        if stream is not None:
+            try:
+                self.cores[side].send(stream, [bytes(size)])
+            except (StreamResetError, StreamFinishedError):
+                assert stream.state not in (StreamState.OPENING, StreamState.OPEN)
+
+    @rule(side=SIDE, place=PLACE)
+    def finish(self, side, place):
+        stream = self.stream(side, place)
+        if stream is not None:
+            try:
+                self.cores[side].finish(stream)
+            except StreamResetError:
+                assert stream.state is StreamState.RESET
+            except StreamFinishedError:
+                self.cores[side].withdraw(stream)
+
+    @rule(side=SIDE, place=PLACE, act=st.sampled_from(["reset", "abandon", "withdraw"]))
+    def give_up(self, side, place, act):
+        stream = self.stream(side, place)
+        if stream is not None:
+            getattr(self.cores[side], act)(stream)
+
+    @rule(side=SIDE, place=PLACE, size=st.sampled_from([1, 1000, 100_000, MIB]), pause=st.sampled_from([0.0, 1.0]))
+    def read(self, side, place, size, pause):
+        self.now += pause
+        stream = self.stream(side, place)
+        if stream is not None:
+            assert len(self.cores[side].read(stream, size, self.now)) <= size
+
+    @rule(side=SIDE)
+    def ping(self, side):
+        self.cores[side].ping()
+
+    @rule(side=SIDE, really=st.integers(0, 9))
+    def go_away(self, side, really):
+        if not really:
+            self.cores[side].go_away()
+
+    @rule(side=SIDE, room=st.sampled_from([4108, 65519, ROOM]))
+    def put_on_the_wire(self, side, room):
+        for part in self.cores[side].next_batch(room, lambda stream: None):
+            self.wires[side] += part
+
+    @rule(side=SIDE, size=st.sampled_from([1, 11, 12, 13, 1000, 65519, MIB]))
+    def deliver(self, side, size):
+        piece = bytes(self.wires[side][:size])
+        del self.wires[side][:size]
+        self.events(1 - side, self.cores[1 - side].receive_data(piece))
+
+    @invariant()
+    def books_are_straight(self):
+        for core, budget, streams in zip(self.cores, self.budgets, self.streams, strict=True):
+            assert budget.buffered_bytes == sum(stream.received.size_bytes for stream in streams)
+            assert budget.promised_bytes == sum(stream.window for stream in core.streams.values())
+            assert budget.buffered_bytes <= budget.limit_bytes
+            for stream in core.streams.values():
+                assert stream.received.size_bytes + stream.receive_credit + stream.consumed <= stream.window
+
+    @rule()
+    def everything_arrives(self):
+        for _ in range(50):
+            for side in (0, 1):
+                self.wires[side] += output(self.cores[side])
+                self.deliver(side, len(self.wires[side]))
+        for one, other in ((0, 1), (1, 0)):
+            assert set(self.cores[one].streams) == set(self.cores[other].streams)
+
+
+Conversation.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestConversation = Conversation.TestCase

@@ -1,12 +1,20 @@
-"""How much memory receive windows may promise, over all streams of a peer and of a node.
+"""How much memory receive windows may take, over all streams of a peer and of a node.
 
 Yamux gives every stream 256 KiB of credit without asking, so that base cannot be refused without refusing
 streams, and refusing streams would let four peers close a node to everyone. The budget therefore has two parts:
 windows grow beyond their base only as far as three quarters of the limit allow, all bases included; and what is
-really buffered may never pass the limit itself, which the connection enforces by resetting its largest stream.
+really buffered may never pass the limit itself: then streams are reset, those of the peer that holds most first,
+whichever peer's bytes went over it.
 """
 
+from collections.abc import Callable
+
 GROWTH_SHARE = 0.75
+
+
+def _has_nothing() -> bool:
+    """Stand in for a holder that has nothing to drop."""
+    return False
 
 
 class WindowBudget:
@@ -15,6 +23,9 @@ class WindowBudget:
     Args:
         limit_bytes: what may be buffered.
         parent: the node's budget, for that of a peer.
+
+    Attributes:
+        on_overflow: drops the largest thing that is counted here; gives False if there is nothing to drop.
     """
 
     def __init__(self, limit_bytes: int, parent: "WindowBudget | None" = None) -> None:
@@ -22,7 +33,8 @@ class WindowBudget:
         self.parent = parent
         self.promised_bytes = 0
         self.buffered_bytes = 0
-        self.holders = 0
+        self.on_overflow: Callable[[], bool] = _has_nothing
+        self._holders: dict[WindowBudget, None] = {}
 
     def promise(self, size_bytes: int) -> None:
         """Count credit that a stream has without asking."""
@@ -47,25 +59,28 @@ class WindowBudget:
 
     def buffer(self, size_bytes: int) -> None:
         """Count bytes that arrived (positive) or were read or dropped (negative)."""
-        held = self.buffered_bytes
-        self.buffered_bytes = held + size_bytes
+        self.buffered_bytes += size_bytes
         if self.parent is not None:
-            self.parent.holders += (self.buffered_bytes > 0) - (held > 0)
+            if self.buffered_bytes:
+                self.parent._holders[self] = None
+            else:
+                self.parent._holders.pop(self, None)
             self.parent.buffer(size_bytes)
 
-    def detach(self) -> None:
-        """Leave the parent: what is still held here is about to be read or dropped, and no more will come."""
-        if self.parent is not None:
-            self.parent.holders -= self.buffered_bytes > 0
-            self.parent.buffer(-self.buffered_bytes)
-            self.parent.release(self.promised_bytes)
-            self.parent = None
-
+    @property
     def is_over(self) -> bool:
-        """Say whether this holder must drop something: over its limit, or over its share of a full parent's."""
-        if self.buffered_bytes > self.limit_bytes:
-            return True
-        parent = self.parent
-        if parent is None or parent.buffered_bytes <= parent.limit_bytes:
-            return False
-        return self.buffered_bytes * parent.holders >= parent.buffered_bytes
+        """Whether more is buffered than may be, here or in all."""
+        return self.buffered_bytes > self.limit_bytes or (self.parent is not None and self.parent.is_over)
+
+    def relieve(self) -> None:
+        """Drop until no limit is passed."""
+        while self.buffered_bytes > self.limit_bytes and self.on_overflow():
+            continue
+        if self.parent is not None:
+            self.parent._relieve_holders()
+
+    def _relieve_holders(self) -> None:
+        while self.buffered_bytes > self.limit_bytes:
+            largest = max(self._holders, key=lambda holder: holder.buffered_bytes)
+            if not largest.on_overflow():
+                break

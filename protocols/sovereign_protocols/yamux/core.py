@@ -5,6 +5,8 @@ the events, and after every call takes `next_batch` for as long as `has_output` 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
+from weakref import WeakSet
 
 from sovereign_protocols.yamux.budget import WindowBudget
 from sovereign_protocols.yamux.errors import (
@@ -24,15 +26,14 @@ from sovereign_protocols.yamux.events import (
     StreamReset,
 )
 from sovereign_protocols.yamux.frames import (
-    HEADER_BYTES,
     INITIAL_WINDOW_BYTES,
     MAX_UINT32,
     Flag,
     FrameType,
     GoAwayCode,
-    decode_header,
 )
 from sovereign_protocols.yamux.outbox import Outbox
+from sovereign_protocols.yamux.parser import Parser
 from sovereign_protocols.yamux.stream import (
     FINAL_STATES,
     RECEIVING_STATES,
@@ -48,6 +49,10 @@ _DATA, _UPDATE = int(FrameType.DATA), int(FrameType.WINDOW_UPDATE)
 _PING, _GO_AWAY = int(FrameType.PING), int(FrameType.GO_AWAY)
 
 
+def _nothing() -> None:
+    """Stand in for a hook that nobody has set."""
+
+
 class Yamux:
     """One side of a connection.
 
@@ -55,6 +60,10 @@ class Yamux:
         initiator: whether this side dialled; it then numbers its streams oddly.
         limits: bounds.
         budget: receive memory of this connection.
+
+    Attributes:
+        on_shed: called when a stream was reset because memory is full, perhaps with the bytes of another
+            connection; `take_events` then tells which.
     """
 
     def __init__(self, *, initiator: bool, limits: Limits, budget: WindowBudget) -> None:
@@ -69,12 +78,15 @@ class Yamux:
         self._next_ping = 0
         self._pings: set[int] = set()
         self._said_goodbye = self._heard_goodbye = False
-        # The payload under way: what is left of it, its stream (None: drop it), and whether FIN follows.
-        self._payload_left = 0
+        self._parser = Parser(self._take_header, self._take_payload)
+        # The payload under way: its stream (None: drop it), and whether FIN follows.
         self._payload_stream: Stream | None = None
         self._payload_fin = False
-        self._partial_header = bytearray()
         self._events: list[Event] = []
+        self.on_shed: Callable[[], None] = _nothing
+        # Streams that have ended in both directions while bytes of theirs wait to be read.
+        self._unread: WeakSet[Stream] = WeakSet()
+        budget.on_overflow = self._shed
 
     @property
     def has_output(self) -> bool:
@@ -210,12 +222,11 @@ class Yamux:
         return self._outbox.next_batch(room_bytes, drained)
 
     def close(self) -> None:
-        """Give back everything that the connection counts, once its bytes can no longer flow."""
+        """Break all streams, once their bytes can no longer flow; what was received counts until it is read."""
         for stream in list(self.streams.values()):
             stream.move(Trigger.RESET)
             self.withdraw(stream)
             self._forget_if_final(stream)
-        self._budget.detach()
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Take bytes that arrived, in pieces of any size.
@@ -226,29 +237,26 @@ class Yamux:
         Raises:
             YamuxViolationError: the peer broke the rules; say goodbye with its code and close.
         """
-        offset, size = 0, len(data)
-        while offset < size:
-            if self._payload_left:
-                offset = self._take_payload(data, offset)
-            elif self._partial_header or size - offset < HEADER_BYTES:
-                missing = HEADER_BYTES - len(self._partial_header)
-                self._partial_header += data[offset : offset + missing]
-                offset += missing
-                if len(self._partial_header) == HEADER_BYTES:
-                    header = decode_header(self._partial_header)
-                    self._partial_header.clear()
-                    self._take_header(*header)
-            else:
-                header = decode_header(data, offset)
-                offset += HEADER_BYTES
-                self._take_header(*header)
+        self._parser.feed(data)
         self._outbox.check_control()
+        return self.take_events()
+
+    def take_events(self) -> list[Event]:
+        """Take what happened since the last call."""
         events, self._events = self._events, []
         return events
 
-    def _take_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
-        if frame_type <= _UPDATE:
-            self._take_stream_header(frame_type, flags, stream_id, length)
+    def _take_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> int:
+        """Act on a header, and tell how many bytes of payload follow it."""
+        if frame_type == _DATA:
+            self._take_data_header(flags, stream_id, length)
+            return length
+        if frame_type == _UPDATE:
+            stream = self._accept(stream_id) if flags & _SYN else self.streams.get(stream_id)
+            if stream is not None:
+                if length:
+                    self._add_credit(stream, length)
+                self._take_flags(stream, flags)
         elif frame_type == _PING:
             if flags & _SYN:
                 self._outbox.add_control(_PING, _ACK, 0, length)
@@ -258,21 +266,15 @@ class Yamux:
         else:
             self._heard_goodbye = True
             self._events.append(PeerGoneAway(length))
+        return 0
 
-    def _take_stream_header(self, frame_type: int, flags: int, stream_id: int, length: int) -> None:
+    def _take_data_header(self, flags: int, stream_id: int, length: int) -> None:
         stream = self._accept(stream_id) if flags & _SYN else self.streams.get(stream_id)
-        if frame_type == _DATA:
-            self._expect_payload(stream, length)
-            if length:
-                # FIN follows the data; the other flags come before it.
-                self._payload_fin = bool(flags & _FIN)
-                flags &= ~_FIN
-        if stream is None:
-            return
-        if frame_type == _UPDATE and length:
-            self._add_credit(stream, length)
-        if flags & (_ACK | _FIN | _RST):
-            self._take_flags(stream, flags)
+        self._expect_payload(stream, length)
+        # FIN follows the data; the other flags come before it.
+        self._payload_fin = bool(length and flags & _FIN)
+        if stream is not None:
+            self._take_flags(stream, flags & ~_FIN if length else flags)
 
     def _accept(self, stream_id: int) -> Stream | None:
         if stream_id & 1 != self._peer_parity or stream_id <= self._newest_peer_id:
@@ -292,7 +294,6 @@ class Yamux:
         allowed = ended if stream is None else stream.receive_credit
         if length > allowed:
             raise YamuxViolationError(f"{length} bytes exceed the credit of {allowed}")
-        self._payload_left = length
         self._payload_stream = stream
         if stream is None:
             return
@@ -301,25 +302,18 @@ class Yamux:
             self._payload_stream = None
             self._break(stream)
 
-    def _take_payload(self, data: bytes, offset: int) -> int:
-        end = min(offset + self._payload_left, len(data))
+    def _take_payload(self, piece: bytes, is_last: bool) -> None:
         stream = self._payload_stream
-        self._payload_left -= end - offset
         # A stream that ended within its own frame leaves the rest of the payload to be dropped.
         if stream is not None and stream.state in RECEIVING_STATES and not stream.abandoned:
-            piece = data if end - offset == len(data) else data[offset:end]
             stream.received.append(piece)
-            self._budget.buffer(len(piece))
             self._note_readable(stream)
-            if self._budget.is_over():
-                self._shed()
-        if not self._payload_left:
+            if self._budget.is_over:
+                self._budget.relieve()
+        if is_last:
             self._payload_stream = None
-            if self._payload_fin:
-                self._payload_fin = False
-                if stream is not None and stream.state not in FINAL_STATES:
-                    self._take_flags(stream, _FIN)
-        return end
+            if self._payload_fin and stream is not None and stream.state not in FINAL_STATES:
+                self._take_flags(stream, _FIN)
 
     def _add_credit(self, stream: Stream, length: int) -> None:
         if stream.send_credit + length > MAX_UINT32:
@@ -349,10 +343,15 @@ class Yamux:
         self.reset(stream)
         self._events.append(StreamReset(stream))
 
-    def _shed(self) -> None:
+    def _shed(self) -> bool:
         """Give up the stream that holds the most memory, when more is buffered than may be."""
-        largest = max(self.streams.values(), key=lambda stream: stream.received.size_bytes)
+        every = chain(self.streams.values(), self._unread)
+        largest = max(every, key=lambda stream: stream.received.size_bytes, default=None)
+        if largest is None or not largest.received.size_bytes:
+            return False
         self._break(largest)
+        self.on_shed()
+        return True
 
     def _note_readable(self, stream: Stream) -> None:
         last = self._events[-1] if self._events else None
@@ -362,7 +361,7 @@ class Yamux:
     # Book-keeping.
 
     def _add(self, stream_id: int, *, inbound: bool) -> Stream:
-        stream = Stream(stream_id, inbound=inbound)
+        stream = Stream(stream_id, self._budget, inbound=inbound)
         self.streams[stream_id] = stream
         self._inbound += inbound
         self._outbound += not inbound
@@ -374,17 +373,18 @@ class Yamux:
             self._inbound -= stream.inbound
             self._outbound -= not stream.inbound
             self._budget.release(stream.window)
+            if stream.received.size_bytes:
+                self._unread.add(stream)
 
     def _drop_received(self, stream: Stream) -> None:
-        self._budget.buffer(-stream.received.size_bytes)
-        stream.received.clear()
+        if stream.received.size_bytes:
+            # What the peer sent is no longer complete, even if it finished.
+            stream.peer_finished = False
+            stream.received.clear()
 
     def _consumed(self, stream: Stream, count: int, now: float) -> None:
         """Count bytes that were read, and give credit again when half a window is gone."""
-        if not count:
-            return
-        self._budget.buffer(-count)
-        if not stream.consume(count, now, self._limits.max_refresh_bytes):
+        if not count or not stream.consume(count, now, self._limits.max_refresh_bytes):
             return
         credit = stream.consumed
         growth = min(stream.window, self._limits.max_window_bytes - stream.window)

@@ -3,6 +3,7 @@
 from collections import deque
 from enum import Enum, auto
 
+from sovereign_protocols.yamux.budget import WindowBudget
 from sovereign_protocols.yamux.frames import INITIAL_WINDOW_BYTES
 
 Part = bytes | bytearray | memoryview
@@ -55,24 +56,41 @@ SENDING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.R
 RECEIVING_STATES = frozenset({StreamState.OPENING, StreamState.OPEN, StreamState.LOCAL_CLOSED})
 FINAL_STATES = frozenset({StreamState.CLOSED, StreamState.RESET})
 
-# Neighbours below this are joined into one answer; above it, handing a piece out alone costs less than the copy.
+# Neighbours below this are joined; above it, keeping and handing out a piece alone costs less than the copy. It
+# also bounds what the pieces take: one of two bytes would have twenty times their memory.
 _JOIN_BELOW_BYTES = 16 * 1024
 
 
 class ReceiveBuffer:
-    """Bytes that arrived and were not read yet, kept as the pieces in which they came."""
+    """Bytes that arrived and were not read yet, kept as the pieces in which they came.
 
-    __slots__ = ("_offset", "_pieces", "size_bytes")
+    Args:
+        budget: where the bytes count for as long as they are here.
+    """
 
-    def __init__(self) -> None:
-        self._pieces: deque[bytes] = deque()
+    __slots__ = ("_budget", "_offset", "_pieces", "size_bytes")
+
+    def __init__(self, budget: WindowBudget) -> None:
+        self._budget = budget
+        self._pieces: deque[bytes | bytearray] = deque()
         self._offset = 0
         self.size_bytes = 0
 
     def append(self, piece: bytes) -> None:
-        """Add a piece at the end; kept as it is."""
-        self._pieces.append(piece)
-        self.size_bytes += len(piece)
+        """Add a piece at the end; a large one is kept as it is."""
+        size = len(piece)
+        if size >= _JOIN_BELOW_BYTES or not self._pieces or len(self._pieces[-1]) >= _JOIN_BELOW_BYTES:
+            self._pieces.append(piece)
+        else:
+            self._join(piece)
+        self.size_bytes += size
+        self._budget.buffer(size)
+
+    def _join(self, piece: bytes) -> None:
+        last = self._pieces[-1]
+        if isinstance(last, bytes):
+            last = self._pieces[-1] = bytearray(last)
+        last += piece
 
     @property
     def is_bulk(self) -> bool:
@@ -82,6 +100,7 @@ class ReceiveBuffer:
     def clear(self) -> None:
         """Drop everything."""
         self._pieces.clear()
+        self._budget.buffer(-self.size_bytes)
         self._offset = self.size_bytes = 0
 
     def take(self, max_bytes: int) -> bytes:
@@ -90,31 +109,21 @@ class ReceiveBuffer:
             return b""
         head = self._pieces[0]
         if self._offset or len(head) > max_bytes:
-            return self._take_part(max_bytes)
-        self._pieces.popleft()
-        if len(head) < _JOIN_BELOW_BYTES and self._pieces and len(self._pieces[0]) < _JOIN_BELOW_BYTES:
-            head = self._join_small(head, max_bytes)
-        self.size_bytes -= len(head)
-        return head
+            taken = bytes(head[self._offset : self._offset + max_bytes])
+            self._drop_head(len(taken))
+        else:
+            self._pieces.popleft()
+            taken = bytes(head)
+        self.size_bytes -= len(taken)
+        self._budget.buffer(-len(taken))
+        return taken
 
-    def _join_small(self, head: bytes, max_bytes: int) -> bytes:
-        joined = bytearray(head)
-        while self._pieces:
-            following = len(self._pieces[0])
-            if following >= _JOIN_BELOW_BYTES or len(joined) + following > max_bytes:
-                break
-            joined += self._pieces.popleft()
-        return bytes(joined)
-
-    def _take_part(self, max_bytes: int) -> bytes:
-        head = self._pieces[0]
-        part = head[self._offset : self._offset + max_bytes]
-        self._offset += len(part)
-        if self._offset == len(head):
+    def _drop_head(self, count: int) -> None:
+        """Move on within the first piece."""
+        self._offset += count
+        if self._offset == len(self._pieces[0]):
             self._pieces.popleft()
             self._offset = 0
-        self.size_bytes -= len(part)
-        return part
 
     def take_into(self, target: memoryview) -> int:
         """Move as much as fits into `target`.
@@ -133,12 +142,15 @@ class ReceiveBuffer:
                 with memoryview(head) as view:
                     target[filled : filled + count] = view[self._offset : self._offset + count]
             filled += count
-            self._offset += count
-            if self._offset == len(head):
-                self._pieces.popleft()
-                self._offset = 0
+            self._drop_head(count)
         self.size_bytes -= filled
+        self._budget.buffer(-filled)
         return filled
+
+    def __del__(self) -> None:
+        if self.size_bytes:
+            # The user of a stream may forget it with bytes unread.
+            self._budget.buffer(-self.size_bytes)
 
 
 class Stream:
@@ -155,9 +167,15 @@ class Stream:
         queued: whether the stream is in the outbox's round.
         peer_finished: the peer's FIN arrived, so its bytes are complete.
         abandoned: nobody will read any more; further data is answered with RST.
+
+    Args:
+        stream_id: as on the wire.
+        budget: where received bytes count until they are read.
+        inbound: whether the peer opened it.
     """
 
     __slots__ = (
+        "__weakref__",
         "abandoned",
         "consumed",
         "inbound",
@@ -174,7 +192,7 @@ class Stream:
         "window",
     )
 
-    def __init__(self, stream_id: int, *, inbound: bool) -> None:
+    def __init__(self, stream_id: int, budget: WindowBudget, *, inbound: bool) -> None:
         self.stream_id = stream_id
         self.inbound = inbound
         self.state = StreamState.OPEN if inbound else StreamState.OPENING
@@ -183,7 +201,7 @@ class Stream:
         self.window = INITIAL_WINDOW_BYTES
         self.consumed = 0
         self.refreshed_at: float | None = None
-        self.received = ReceiveBuffer()
+        self.received = ReceiveBuffer(budget)
         self.pending: deque[memoryview] = deque()
         self.pending_bytes = 0
         self.queued = False
