@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from sovereign_devnet.bench import plots, publish, runner, watch
+from sovereign_devnet.bench import money, plots, publish, runner, watch
 from sovereign_devnet.bench.markdown import render_summary, render_tables
 from sovereign_devnet.bench.results import Bar, Part, Settings, Table, percentile, rounded
 from sovereign_devnet.errors import DevnetError
@@ -137,3 +137,12 @@ def test_this_process_is_watched():
     assert sample.all_cpu_s == sum(sample.cpu_s.values())
     assert sample.as_json()["sent_bytes"] == 7
     assert watch.rss_mb(os.getpid()) > 5
+
+
+def test_the_round_of_money_is_measured(tmp_path):
+    settings = Settings(tmp_path, True, False, 1, lambda _text: None)
+    found = money.daily_round(settings.folder / "round", 40)
+    assert 0 < found["report_s"] < found["round_s"]
+    assert found["voucher_cpu_ms"] > found["voucher_floor_ms"] > 0
+    assert money.verify_ledger(settings.folder / "ledger", 100)["verify_s"] > 0
+    assert money.metering(settings.folder / "metering", 1)["bytes"] == 16 * 1024**2

@@ -26,6 +26,7 @@ PARTS: dict[str, str] = {
     "dht": "sovereign_devnet.bench.parts",
     "store": "sovereign_devnet.bench.parts",
     "contracts": "sovereign_devnet.bench.contracts",
+    "money": "sovereign_devnet.bench.money",
     "nats": "sovereign_devnet.bench.parts",
 }
 ROUNDS = 3

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import keyring
-import keyring.backends.null
 import trio
 
 from sovereign_devnet.market import deeds
 from sovereign_devnet.market.findings import Findings
-from sovereign_devnet.market.world import ScaledClock, World, open_world
+from sovereign_devnet.market.world import ScaledClock, World, open_world, without_keyring
 from sovereign_devnet.report import Check, Report, Step
 from sovereign_node.errors import NodeError
 from sovereign_node.store.contracts import Contract
@@ -75,13 +73,8 @@ class Cast:
 def tell_market(options: MarketOptions, on_event: Callable[[Step | Check], None]) -> Report:
     """Run the story; see :mod:`sovereign_devnet.market`."""
     report = Report(on_event)
-    before = keyring.get_keyring()
-    # A hurried story must not ask the user's keyring for a dozen devices.
-    keyring.set_keyring(keyring.backends.null.Keyring())
-    try:
+    with without_keyring():
         trio.run(_tell, options, report)
-    finally:
-        keyring.set_keyring(before)
     return report
 
 

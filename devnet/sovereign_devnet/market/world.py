@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keyring
+import keyring.backends.null
 import trio
 
 from sovereign_node.api.operations import parse_parameters
@@ -149,6 +151,17 @@ class World:
                     await stopping.wait()
         finally:
             stopped.set()
+
+
+@contextmanager
+def without_keyring() -> Iterator[None]:
+    """Serve the block without the user's keyring: a hurried story must not ask it for a dozen devices."""
+    before = keyring.get_keyring()
+    keyring.set_keyring(keyring.backends.null.Keyring())
+    try:
+        yield
+    finally:
+        keyring.set_keyring(before)
 
 
 @asynccontextmanager
