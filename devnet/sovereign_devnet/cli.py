@@ -46,6 +46,13 @@ def up(
     topology: Annotated[
         str, typer.Option(metavar="NAME", help="nat: homes behind routers, in network namespaces; needs root.")
     ] = "",
+    nats: Annotated[
+        bool, typer.Option("--nats", help="With a NATS server, which carries what no other path does.")
+    ] = False,
+    only_nats: Annotated[
+        bool,
+        typer.Option("--only-nats", help="With a NATS server, and nodes that reach each other through it alone."),
+    ] = False,
     folder: FolderOption = DEFAULT_FOLDER,
 ) -> None:
     """Run a network until Ctrl-C; other terminals act on it with the commands below."""
@@ -56,7 +63,7 @@ def up(
         return
     from sovereign_devnet.foreground import Plan, run_foreground
 
-    run_foreground(folder, Plan(providers, servers, mobiles))
+    run_foreground(folder, Plan(providers, servers, mobiles, with_nats=nats, only_nats=only_nats))
 
 
 @app.command()

@@ -28,10 +28,12 @@ class Cluster:
     Args:
         folder: for everything on disk; made if missing.
         passphrase: of every identity of a new folder; a random one if None.
+        nats: URLs of NATS servers that all new devices use.
     """
 
-    def __init__(self, folder: Path, passphrase: str | None = None) -> None:
+    def __init__(self, folder: Path, passphrase: str | None = None, *, nats: Sequence[str] = ()) -> None:
         self.folder = folder.absolute()
+        self._nats = tuple(nats)
         self.passphrase_file = self.folder / "passphrase"
         self.members: dict[str, Member] = {}
         for name in ("nodes", "logs", "kits"):
@@ -106,7 +108,7 @@ class Cluster:
 
     def _adopt(self, member: Member) -> None:
         # The network of a test ends at this machine.
-        member.configure(net={"mdns": False})
+        member.configure(net={"mdns": False}, relay={"nats": self._nats})
         self.members[member.name] = member
 
     def _device_options(self, member: Member, roles: Sequence[str], bootstrap: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import typer
 
 from sovereign_devnet.cluster import MAX_RUNNING, Cluster
 from sovereign_devnet.errors import DevnetError
-from sovereign_devnet.member import Member
+from sovereign_devnet.member import Member, stop_all
+from sovereign_devnet.nats_process import NatsProcess, has_nats
 from sovereign_devnet.registry import Entry, Registry
 from sovereign_devnet.table import member_rows, show_members
 
@@ -27,11 +29,15 @@ class Plan:
         providers: each with an identity of its own.
         servers: always-on devices of the one owner.
         mobiles: the owner's other devices; the first creates the identity.
+        with_nats: whether there is a NATS server that all of them use.
+        only_nats: whether nothing else leads from one to the other.
     """
 
     providers: int
     servers: int
     mobiles: int
+    with_nats: bool = False
+    only_nats: bool = False
 
 
 def run_foreground(folder: Path, plan: Plan) -> None:
@@ -43,17 +49,38 @@ def run_foreground(folder: Path, plan: Plan) -> None:
     if plan.providers + plan.servers + plan.mobiles > MAX_RUNNING:
         raise DevnetError(f"at most {MAX_RUNNING} nodes run at a time")
     registry = Registry.open_or_new(folder)
-    with registry.locked(), Cluster(folder) as cluster:
+    with registry.locked(), ExitStack() as exits:
+        nats: list[str] = []
+        if plan.with_nats or plan.only_nats or has_nats(registry.folder):
+            server = NatsProcess(registry.folder)
+            exits.callback(server.stop)
+            nats.append(server.url)
+        cluster = exits.enter_context(Cluster(folder, nats=nats))
         if registry.entries:
             cluster.up(*(cluster.take(entry.name) for entry in registry.entries))
         else:
             _Builder(cluster, registry).build(plan)
+            if plan.only_nats:
+                _take_apart(cluster, registry.entries[0], nats[0])
         show_members(member_rows(registry.members()))
+        if nats:
+            typer.echo(f"NATS server: {nats[0]}")
         typer.echo(f"Ctrl-C stops them. In another terminal: sovereign-devnet status --dir {folder}")
         try:
             _watch(cluster)
         except KeyboardInterrupt:
             typer.echo("stopping")
+
+
+def _take_apart(cluster: Cluster, first: Entry, nats: str) -> None:
+    """Let no node listen any more, so that a NATS server is the only way from one to the other."""
+    typer.echo("starting all of them again without listeners", err=True)
+    members = list(cluster.members.values())
+    stop_all(members)
+    bootstrap = f"{nats.replace('nats://', '/nats/')}/p2p/{first.peer_id}"
+    for member in members:
+        member.configure(net={"listen": (), "bootstrap": (bootstrap,)})
+    cluster.up(*members)
 
 
 def _watch(cluster: Cluster) -> None:

@@ -179,7 +179,8 @@ class Member:
 
     def _keep_port(self, addresses: Sequence[str]) -> None:
         """Listen on the same port from now on, as a node that others know by its address does."""
-        listen = tuple(dict.fromkeys(address.partition("/p2p/")[0] for address in addresses))
+        own = [address for address in addresses if "/tcp/" in address and "/p2p-circuit" not in address]
+        listen = tuple(dict.fromkeys(address.partition("/p2p/")[0] for address in own))
         if listen and load_config(self.data_dir.config).net.listen != listen:
             self.configure(net={"listen": listen})
 

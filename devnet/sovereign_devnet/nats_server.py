@@ -15,7 +15,7 @@ import trio
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-_READY = b"Server is ready"
+READY = b"Server is ready"
 _LISTENING = re.compile(rb"Listening for client connections on [^\s]*:(\d+)")
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 5.0
@@ -62,6 +62,14 @@ def find_nats_server() -> str:
     return found
 
 
+def port_in_log(log: bytes) -> int:
+    """Return the TCP port of a server that is ready, from what it has printed."""
+    match = _LISTENING.search(log)
+    if match is None:
+        raise RuntimeError("nats-server does not say where it listens")
+    return int(match[1])
+
+
 @asynccontextmanager
 async def run_nats_server(folder: Path, *, config: str = "", port: int = -1) -> AsyncIterator[NatsServer]:
     """Run a server for the length of the block.
@@ -91,15 +99,12 @@ async def _follow_log(process: trio.Process, task_status: "TaskStatus[int]" = tr
     assert process.stderr is not None
     log = b""
     with trio.fail_after(_START_TIMEOUT_S):
-        while _READY not in log:
+        while READY not in log:
             piece = await process.stderr.receive_some(65536)
             if not piece:
                 raise RuntimeError(f"nats-server did not start: {log.decode(errors='replace')[-2000:]}")
             log += piece
-    match = _LISTENING.search(log)
-    if match is None:
-        raise RuntimeError("nats-server does not say where it listens")
-    task_status.started(int(match[1]))
+    task_status.started(port_in_log(log))
     while await process.stderr.receive_some(65536):
         pass
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sovereign_devnet.errors import DevnetError
 from sovereign_devnet.member import Member, stop_all
+from sovereign_devnet.nats_process import stop_leftover
 from sovereign_devnet.processes import request_stop, wait_until
 
 DOWN_TIMEOUT_S = 30.0
@@ -123,7 +124,9 @@ class Registry:
             request_stop(pid)
             with suppress(DevnetError):
                 wait_until(lambda: self._holder() is None, DOWN_TIMEOUT_S, "stopping the network")
-        return stop_all([member for _, member in self.members()])
+        killed = stop_all([member for _, member in self.members()])
+        stop_leftover(self.folder)
+        return killed
 
     @property
     def _lock_file(self) -> Path:

@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 
 from sovereign_devnet.errors import DevnetError
+from sovereign_devnet.nats_process import NatsProcess
 from sovereign_devnet.processes import wait_until
 from sovereign_devnet.topology.hosted import HostedCluster, HostedMember
 from sovereign_devnet.topology.namespace import Namespace
 from sovereign_devnet.topology.nat import Home, Nat, NatTopology
-from sovereign_devnet.topology.services import HostedNats
 from sovereign_node.errors import NodeError
 
 REACHED_TIMEOUT_S = 40.0
@@ -63,7 +63,7 @@ class HomesNetwork:
         self._folder = folder
         self._plan = plan or Plan()
         self._exits = ExitStack()
-        self.nats: HostedNats | None = None
+        self.nats: NatsProcess | None = None
         self.bootstrap: list[str] = []
 
     def __enter__(self) -> HomesNetwork:
@@ -87,7 +87,7 @@ class HomesNetwork:
         self._exits.callback(self.cluster.close)
         public, address = topology.public_host("public")
         if plan.with_nats:
-            self.nats = HostedNats(public, address, self._folder / "logs" / "nats.log")
+            self.nats = NatsProcess(self.cluster.folder, address, public.inside)
             self._exits.callback(self.nats.stop)
         self.homes = (
             topology.home("alpha", plan.provider_nat, hosts=plan.hosts_per_home),
