@@ -10,6 +10,7 @@ the swarm's upgrade (Noise, then Yamux), which proves the identity.
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 import trio
@@ -88,6 +89,7 @@ class Dialer:
         upgrade: the swarm's upgrade of an outbound raw connection; returns its connection object.
         transports: custom byte pipes, asked in order for addresses that are not TCP.
         source_port: gives the local port from which a TCP address is to be dialled, None for any.
+        place: held while a TCP connection is being made.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class Dialer:
         upgrade: Upgrade,
         transports: Sequence[PipeTransport],
         source_port: Callable[[str], int | None] = lambda _address: None,
+        place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
     ) -> None:
+        self._place = place
         self._source_port = source_port
         self._upgrade = upgrade
         self._transports = transports
@@ -119,6 +123,10 @@ class Dialer:
 
     async def attempt(self, peer_id: str, address: str) -> Any:
         """Connect and upgrade over one address."""
+        async with self._place() if is_tcp(address) else nullcontext():
+            return await self._attempt(peer_id, address)
+
+    async def _attempt(self, peer_id: str, address: str) -> Any:
         pipe = await self._open(address, peer_id)
         try:
             return await self._upgrade(RawConnection(pipe, True), to_libp2p_id(peer_id))

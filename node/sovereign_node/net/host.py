@@ -35,6 +35,7 @@ class NetworkLimits:
 
     Attributes:
         connections: authenticated connections at a time.
+        dials: connections that this node is making at a time.
         handshakes: unauthenticated connections at a time.
         handshakes_per_network: unauthenticated connections per IPv4 /24 (or IPv6 /56) at a time.
         handshake_timeout_s: how long a stranger may take to become a peer.
@@ -44,11 +45,12 @@ class NetworkLimits:
         window_bytes: received bytes that may wait to be read, over all peers.
         ping_interval_s: silence after which a connection is checked.
         ping_timeout_s: how long an answer may take.
-        upload_bytes_per_s: bytes sent over all connections, 0 for no limit; below 32 KiB checks of life suffer.
+        upload_bytes_per_s: bytes sent over all connections, 0 for no limit.
         download_bytes_per_s: the same for bytes received; with the fast stack only, as the other.
     """
 
     connections: int = 300
+    dials: int = 32
     handshakes: int = 64
     handshakes_per_network: int = 8
     handshake_timeout_s: float = 10.0
@@ -61,6 +63,17 @@ class NetworkLimits:
     upload_bytes_per_s: int = 0
     download_bytes_per_s: int = 0
 
+    @property
+    def total(self) -> int:
+        """Connections at a time, those that are being made included."""
+        return self.connections + self.dials + self.handshakes
+
+    @classmethod
+    def within(cls, total: int) -> "NetworkLimits":
+        """Share out a total of at least 16; what is being made has places of its own, or nobody would be found."""
+        dials, handshakes = min(32, total // 6), min(64, total // 8)
+        return cls(connections=total - dials - handshakes, dials=dials, handshakes=handshakes)
+
 
 def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
     """Build a host without listeners, dialers or any of libp2p's own initiative."""
@@ -71,10 +84,10 @@ def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
         peerstore_opt=PeerStore(max_records=_PEERSTORE_LIMIT, max_peers=_PEERSTORE_LIMIT),
         connection_config=ConnectionConfig(
             # Above our own limit, so that a newcomer is let in and `crowd` chooses who goes.
-            max_connections=limits.connections + limits.handshakes,
+            max_connections=limits.total,
             min_connections=0,
             low_watermark=0,
-            high_watermark=limits.connections + limits.handshakes,
+            high_watermark=limits.total,
             # One per peer ends libp2p's fixed 250 ms wait in its own dials.
             max_connections_per_peer=1,
             inbound_upgrade_timeout=limits.handshake_timeout_s,

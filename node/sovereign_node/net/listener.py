@@ -79,13 +79,22 @@ class Admission:
     Args:
         max_per_network: unauthenticated connections per IPv4 /24 or IPv6 /56 at a time.
         max_total: unauthenticated connections at a time.
+        is_full: whether the node has no place left for anybody else.
     """
 
-    def __init__(self, *, max_per_network: int, max_total: int) -> None:
+    def __init__(
+        self, *, max_per_network: int, max_total: int, is_full: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._is_full = is_full
         self._max_per_network = max_per_network
         self._max_total = max_total
         # When each began; the oldest first, in each network and among networks.
         self._open: dict[str, dict[trio.CancelScope, float]] = {}
+
+    @property
+    def count(self) -> int:
+        """How many handshakes are under way."""
+        return sum(map(len, self._open.values()))
 
     @contextmanager
     def slot(self, host: str | None) -> Iterator[bool]:
@@ -106,8 +115,10 @@ class Admission:
 
     def _make_room(self, network: str) -> bool:
         own = len(self._open.get(network, ()))
-        if own < self._max_per_network and sum(map(len, self._open.values())) < self._max_total:
+        if own < self._max_per_network and self.count < self._max_total and not self._is_full():
             return True
+        if not self._open:
+            return False
         crowded = network
         if own < self._max_per_network:
             crowded = max(self._open, key=lambda name: len(self._open[name]))

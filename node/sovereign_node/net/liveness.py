@@ -53,7 +53,12 @@ async def _echo(connection: Connection) -> float | None:
 
 
 async def watch(
-    connection: Connection, *, interval_s: float, timeout_s: float, is_redundant: Callable[[], bool]
+    connection: Connection,
+    *,
+    interval_s: float,
+    timeout_s: float,
+    is_redundant: Callable[[], bool],
+    on_check: Callable[[Connection], None] = lambda _connection: None,
 ) -> None:
     """Return when the connection is closed; close it when the peer is gone, or when it is idle and redundant.
 
@@ -62,6 +67,7 @@ async def watch(
         interval_s: silence after which the peer is asked.
         timeout_s: how long its answer may take.
         is_redundant: whether another connection to the same peer is the one to use.
+        on_check: called at each look.
     """
     misses = 0
     received = -1
@@ -70,6 +76,7 @@ async def watch(
             await connection.closed.wait()
         if not silence.cancelled_caught:
             return
+        on_check(connection)
         connection.sweep(_LINGER_S)
         if is_redundant() and connection.is_idle:
             break

@@ -1,6 +1,6 @@
 """A running host: connections to peers, streams over them, and who is told when they come and go."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ from libp2p.peer.peerstore import PeerStoreError
 
 from sovereign_node.clock import Clock
 from sovereign_node.net import liveness, negotiate
-from sovereign_node.net.addresses import split_peer_id
+from sovereign_node.net.address_book import AddressBook
 from sovereign_node.net.connection import Connection, ConnectionInfo
+from sovereign_node.net.connection_table import ConnectionTable
 from sovereign_node.net.crowd import Crowd
 from sovereign_node.net.dialer import Dialer
 from sovereign_node.net.dials import Dials
@@ -29,12 +30,14 @@ from sovereign_node.net.identity import to_libp2p_id
 from sovereign_node.net.knock import knock
 from sovereign_node.net.listener import Admission, Door, bound_address, open_listeners
 from sovereign_node.net.own_addresses import OwnAddresses
-from sovereign_node.net.pace import pace_or_none
-from sovereign_node.net.paths import RELAYED, rank_of_address, rank_of_path
+from sovereign_node.net.paths import rank_of_address
 from sovereign_node.net.pipes import Pipe
+from sovereign_node.net.places import Places
 from sovereign_node.net.streams import PeerStream
+from sovereign_node.net.throttle import Throttle
 from sovereign_node.net.transports import PipeTransport
 from sovereign_node.net.upgrade import Upgrader
+from sovereign_node.rates import Rates
 from sovereign_protocols.yamux.errors import YamuxError
 
 if TYPE_CHECKING:
@@ -45,9 +48,6 @@ _log = structlog.get_logger(__name__)
 # Called with the peer id, and whether the peer is connected now; must not block and not raise.
 ConnectionWatcher = Callable[[str, bool], None]
 
-_MAX_KNOWN_PEERS = 4096
-_MAX_ADDRESSES_PER_PEER = 16
-
 
 class Network:
     """One node's connections. Made by `open_network`, which also runs it.
@@ -56,6 +56,7 @@ class Network:
         peer_id: base58 text of this node's peer id.
         own: at which addresses others can reach this node.
         crowd: who has to go when there are too many connections.
+        places: how many more may be made.
     """
 
     def __init__(
@@ -66,21 +67,33 @@ class Network:
         self._limits = limits
         self._clock = clock
         self._transports = list(transports)
+        self.peer_id = str(host.get_id())
+        self._table = ConnectionTable(self.peer_id)
         self._handlers: dict[str, Handler] = {}
-        self._known: dict[str, list[str]] = {}
-        self._connections: dict[str, list[Connection]] = {}
+        self._book = AddressBook()
         self._watchers: list[ConnectionWatcher] = []
         self._nursery: trio.Nursery | None = None
-        self._upload = pace_or_none(limits.upload_bytes_per_s)
-        self._download = pace_or_none(limits.download_bytes_per_s)
+        self._throttle = Throttle(Rates(limits.upload_bytes_per_s, limits.download_bytes_per_s))
         self.own = OwnAddresses(self._transports)
         self.crowd = Crowd(limits.connections)
-        self._dialer = Dialer(self._swarm.upgrade_outbound_raw_conn, self._transports, self.own.source_port)
+        admission = Admission(
+            max_per_network=limits.handshakes_per_network,
+            max_total=limits.handshakes,
+            is_full=lambda: self.places.is_full,
+        )
+        self.places = Places(
+            limits.total,
+            limits.dials,
+            connections=lambda: len(self._table),
+            handshakes=lambda: admission.count,
+        )
+        self._dialer = Dialer(
+            self._swarm.upgrade_outbound_raw_conn, self._transports, self.own.source_port, self.places.dial
+        )
         self._dials = Dials(self._dialer, self.is_connected)
-        self.peer_id = str(host.get_id())
         self.door = Door(
             self._upgrade_inbound,
-            Admission(max_per_network=limits.handshakes_per_network, max_total=limits.handshakes),
+            admission,
             handshake_timeout_s=limits.handshake_timeout_s,
         )
         self._swarm.set_stream_handler(
@@ -120,7 +133,7 @@ class Network:
         """
         with trio.CancelScope(shield=True), trio.move_on_after(2):
             async with trio.open_nursery() as closers:
-                for connection in self._every_connection():
+                for connection in self._table.all():
                     closers.start_soon(connection.close)
             await self._host.close()
 
@@ -136,7 +149,8 @@ class Network:
 
     async def knock(self, peer_id: str, address: str, token: bytes, *, timeout_s: float) -> bool:
         """Dial a peer anew and hand over a token of 16 bytes; True if it was there and had expected it."""
-        return await knock(self._swarm.upgrader, peer_id, address, token, timeout_s=timeout_s)
+        async with self.places.dial():
+            return await knock(self._swarm.upgrader, peer_id, address, token, timeout_s=timeout_s)
 
     def add_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
         """Remember where a peer may be reached; newest first, at most 16 each for 4096 peers.
@@ -145,27 +159,24 @@ class Network:
             AddressError: the peer id is malformed.
         """
         to_libp2p_id(peer_id)
-        fresh = [split_peer_id(address)[0] for address in addresses]
-        known = self._known.pop(peer_id, [])
-        self._known[peer_id] = list(dict.fromkeys([*fresh, *known]))[:_MAX_ADDRESSES_PER_PEER]
-        if len(self._known) > _MAX_KNOWN_PEERS:
-            del self._known[next(iter(self._known))]
+        self._book.add(peer_id, addresses)
 
     def known_addresses(self, peer_id: str) -> list[str]:
         """List the addresses remembered for a peer, without its peer id."""
-        return list(self._known.get(peer_id, []))
+        return self._book.of(peer_id)
 
     def connections(self) -> list[ConnectionInfo]:
         """Describe every open connection."""
-        return [connection.info() for connection in self._every_connection()]
+        return [connection.info() for connection in self._table.all()]
 
     def preferred(self, peer_id: str) -> ConnectionInfo | None:
         """Describe the connection that new streams to a peer take, None if there is none."""
-        return self._preferred(peer_id, "").info() if peer_id in self._connections else None
+        connection = self._table.preferred(peer_id)
+        return connection.info() if connection is not None else None
 
     def is_connected(self, peer_id: str) -> bool:
         """Say whether a connection to the peer is open and takes new streams."""
-        return any(connection.is_usable for connection in self._connections.get(peer_id, ()))
+        return self._table.is_connected(peer_id)
 
     def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
         """Call `watcher(peer_id, connected)` when a peer's first connection opens and its last one closes.
@@ -221,10 +232,10 @@ class Network:
             DialError: no address that promises a better path led to the peer.
         """
         self._note_addresses(peer_id, addresses)
-        present = self._best_rank(peer_id)
+        present = self._table.best_rank(peer_id)
         better = [item for item in self.known_addresses(peer_id) if rank_of_address(item) > present]
         await self._dials.reach(
-            peer_id, better, timeout_s=timeout_s, is_done=lambda: self._best_rank(peer_id) > present
+            peer_id, better, timeout_s=timeout_s, is_done=lambda: self._table.best_rank(peer_id) > present
         )
 
     def _note_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
@@ -233,9 +244,6 @@ class Network:
             raise DialError(peer_id, dict.fromkeys(addresses, "this is our own peer id"))
         if addresses:
             self.add_addresses(peer_id, addresses)
-
-    def _best_rank(self, peer_id: str) -> int:
-        return max((rank_of_path(item.pipe.path) for item in self._connections.get(peer_id, ())), default=0)
 
     async def open_stream(self, peer_id: str, protocol_id: str, *, timeout_s: float = 5.0) -> PeerStream:
         """Open a stream and agree on its protocol, dialling the peer's known addresses if need be.
@@ -271,8 +279,16 @@ class Network:
     async def disconnect(self, peer_id: str) -> None:
         """Close every connection to the peer; nothing happens if there is none."""
         async with trio.open_nursery() as closers:
-            for connection in list(self._connections.get(peer_id, ())):
+            for connection in self._table.of(peer_id):
                 closers.start_soon(connection.close)
+
+    def set_rates(self, rates: Rates, peers: Mapping[str, Rates] | None = None) -> None:
+        """Replace the limits on bytes per second, of all connections together and of single peers besides.
+
+        The stock stack keeps none.
+        """
+        self._throttle.set(rates, peers)
+        self._throttle.apply((connection.peer_id, connection.pipe) for connection in self._table.all())
 
     async def check_connections(self, *, timeout_s: float = 3.0) -> None:
         """Ask every connection now whether it lives, as after sleep, and close those that do not answer."""
@@ -282,7 +298,7 @@ class Network:
                 await connection.close()
 
         async with trio.open_nursery() as nursery:
-            for connection in self._every_connection():
+            for connection in self._table.all():
                 nursery.start_soon(check, connection)
 
     async def ping(self, peer_id: str, *, timeout_s: float = 5.0) -> float:
@@ -333,24 +349,11 @@ class Network:
         return await self._swarm.upgrade_inbound_raw_conn(RawConnection(pipe, False), pipe.address)
 
     # Book-keeping.
-    def _every_connection(self) -> list[Connection]:
-        return [connection for group in self._connections.values() for connection in group]
-
     def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
-        """Choose the connection on which both sides agree, after a simultaneous dial or an improvement.
-
-        One on the best path before any other; then one started by the peer with the smaller id; then the newest.
-        """
-        group = self._connections.get(peer_id)
-        if not group:
+        connection = self._table.preferred(peer_id)
+        if connection is None:
             raise StreamOpenError(peer_id, protocol_id, "not connected")
-        theirs = peer_id < self.peer_id
-
-        def rank(item: tuple[int, Connection]) -> tuple[bool, int, bool, int]:
-            age, connection = item
-            return connection.is_usable, rank_of_path(connection.pipe.path), connection.inbound == theirs, age
-
-        return max(enumerate(group), key=rank)[1]
+        return connection
 
     async def _on_connected(self, swarm_conn: Any) -> None:
         """Replace the swarm's notification: record and watch a connection that it has just registered."""
@@ -358,15 +361,12 @@ class Network:
         connection = Connection(swarm_conn, self._clock())
         if self._nursery is None or connection.closed.is_set():
             return
-        group = self._connections.setdefault(connection.peer_id, [])
-        group.append(connection)
-        if connection.pipe.path != RELAYED:
-            # The connection to the relay carries a circuit's bytes, and counts them.
-            connection.pipe.upload, connection.pipe.download = self._upload, self._download
+        is_first = self._table.add(connection)
+        self._throttle.apply([(connection.peer_id, connection.pipe)])
         self._nursery.start_soon(self._watch, connection)
-        self.crowd.shed(self._every_connection(), connection, self._nursery)
+        self.crowd.shed(self._table.all(), connection, self._nursery)
         self._dials.note_connected(connection.peer_id)
-        if len(group) == 1:
+        if is_first:
             self._tell(connection.peer_id, True)
 
     async def _watch(self, connection: Connection) -> None:
@@ -376,13 +376,14 @@ class Network:
                 connection,
                 interval_s=self._limits.ping_interval_s,
                 timeout_s=self._limits.ping_timeout_s,
-                is_redundant=lambda: self._preferred(connection.peer_id, "") is not connection,
+                is_redundant=lambda: self._table.preferred(connection.peer_id) is not connection,
+                on_check=self.crowd.note_check,
             )
         finally:
-            group = self._connections[connection.peer_id]
-            group.remove(connection)
-            if not group:
-                del self._connections[connection.peer_id]
+            is_last = self._table.remove(connection)
+            self.crowd.forget(connection)
+            self.places.note_freed()
+            if is_last:
                 # Its store has no other bound, so that strangers with ever new identities would fill it.
                 with suppress(PeerStoreError):
                     self._swarm.peerstore.clear_peerdata(connection.muxed_conn.peer_id)

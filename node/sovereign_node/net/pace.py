@@ -1,4 +1,4 @@
-"""Limits on bytes per second, shared by all connections of a node."""
+"""A rate of bytes per second that several tasks keep together."""
 
 import trio
 
@@ -6,11 +6,15 @@ import trio
 BURST_S = 0.25
 # Pieces into which a batch is cut, so that one connection does not hold the line for seconds at a low rate.
 _PIECE_S = 0.1
-_SMALLEST_PIECE_BYTES = 4096
+# What a batch of frames needs at least, with the overhead of its record.
+_SMALLEST_PIECE_BYTES = 8192
+# Checks of life, windows, questions: they go ahead of bulk, which pays for them, while no more than this is owed.
+SMALL_BYTES = 1024
+SMALL_AHEAD_S = 2.0
 
 
 class Pace:
-    """Lets bytes through at a rate, in the order in which tasks ask.
+    """Lets bytes through at a rate, small pieces first, large ones in the order in which tasks ask.
 
     Args:
         bytes_per_s: above 0.
@@ -18,18 +22,39 @@ class Pace:
 
     def __init__(self, bytes_per_s: int) -> None:
         self.bytes_per_s = bytes_per_s
-        self.piece_bytes = max(_SMALLEST_PIECE_BYTES, int(bytes_per_s * _PIECE_S))
         # When everything that was let through so far would have passed at exactly the rate.
         self._paid_until = float("-inf")
+
+    @property
+    def piece_bytes(self) -> int:
+        """The most that should be asked for at once."""
+        return max(_SMALLEST_PIECE_BYTES, int(self.bytes_per_s * _PIECE_S))
 
     async def take(self, count: int) -> None:
         """Wait until `count` more bytes may pass."""
         now = trio.current_time()
         begins = max(self._paid_until, now - BURST_S)
         self._paid_until = begins + count / self.bytes_per_s
-        await trio.sleep(max(0.0, begins - now))
+        ahead_s = SMALL_AHEAD_S if count <= SMALL_BYTES else 0.0
+        await trio.sleep(max(0.0, begins - ahead_s - now))
 
 
-def pace_or_none(bytes_per_s: int) -> Pace | None:
-    """Make a limit; 0 is none."""
-    return Pace(bytes_per_s) if bytes_per_s > 0 else None
+class JointPace:
+    """Several limits that hold together, as that of a peer and that of the node.
+
+    Args:
+        paces: at least one.
+    """
+
+    def __init__(self, paces: tuple[Pace, ...]) -> None:
+        self._paces = paces
+
+    @property
+    def piece_bytes(self) -> int:
+        """The most that should be asked for at once."""
+        return min(pace.piece_bytes for pace in self._paces)
+
+    async def take(self, count: int) -> None:
+        """Wait until `count` more bytes may pass everywhere."""
+        for pace in self._paces:
+            await pace.take(count)

@@ -13,7 +13,7 @@ from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import ConnectionClosedError
 from multiaddr import Multiaddr
 
-from sovereign_node.net.pace import Pace
+from sovereign_node.net.pace import JointPace, Pace
 from sovereign_node.net.paths import is_immediate
 
 # Paths without a third party between the peers.
@@ -56,8 +56,8 @@ class Pipe(ReadWriteCloser):  # type: ignore[misc]
         self.path = path
         self.remote = remote
         self.local_port = local_port
-        self.upload: Pace | None = None
-        self.download: Pace | None = None
+        self.upload: Pace | JointPace | None = None
+        self.download: Pace | JointPace | None = None
         self.bytes_received = 0
         self.bytes_sent = 0
 

@@ -70,6 +70,12 @@ class NoiseSession:
         self._was_filled = False
         self._outbuffer = bytearray()
 
+    @property
+    def batch_bytes(self) -> int:
+        """What a batch should hold now; less under a limit, so that checks of life do not wait behind it."""
+        pace = self.pipe.upload
+        return BATCH_BYTES if pace is None else min(BATCH_BYTES, pace.piece_bytes)
+
     async def receive(self) -> list[bytes]:
         """Wait for at least one message and return all that are complete.
 
@@ -87,9 +93,10 @@ class NoiseSession:
                     raise SessionError("the connection ended within a record")
                 return []
             self.pipe.bytes_received += count
-            if self.pipe.download is not None:
+            pace = self.pipe.download
+            if pace is not None:
                 # Reading later fills the buffers before us, until the sender waits.
-                await self.pipe.download.take(count)
+                await pace.take(count)
             self._inbox_end += count
             self._was_filled = self._inbox_end == len(self._inbox)
             messages = self._open_records()
@@ -102,7 +109,9 @@ class NoiseSession:
             self._inbox += bytes(larger - len(self._inbox))
         try:
             with memoryview(self._inbox) as view:
-                free = view[self._inbox_end : self._inbox_end + _RECEIVE_BYTES]
+                # Under a limit, in pieces: what stands behind one that was let through waits for it.
+                most = _RECEIVE_BYTES if self.pipe.download is None else self.pipe.download.piece_bytes
+                free = view[self._inbox_end : self._inbox_end + min(most, _RECEIVE_BYTES)]
                 if self._socket is not None:
                     return await self._socket.recv_into(free)
                 if self._receive_into is not None:
@@ -191,12 +200,15 @@ class NoiseSession:
             SessionError: the connection broke.
         """
         try:
-            if self.pipe.upload is None:
+            # Limits may change while a batch leaves.
+            pace = self.pipe.upload
+            if pace is None:
                 await self.pipe.stream.send_all(sealed)
             else:
-                for start in range(0, len(sealed), self.pipe.upload.piece_bytes):
-                    piece = sealed[start : start + self.pipe.upload.piece_bytes]
-                    await self.pipe.upload.take(len(piece))
+                size = pace.piece_bytes
+                for start in range(0, len(sealed), size):
+                    piece = sealed[start : start + size]
+                    await pace.take(len(piece))
                     await self.pipe.stream.send_all(piece)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise SessionError(f"connection lost: {error}") from error

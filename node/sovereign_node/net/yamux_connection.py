@@ -17,7 +17,7 @@ from libp2p.abc import IMuxedConn
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 
 from sovereign_node.net.noise import SecureConnection
-from sovereign_node.net.session import BATCH_BYTES, SessionError
+from sovereign_node.net.session import SessionError
 from sovereign_node.net.yamux_adapter import MuxedStream
 from sovereign_node.net.yamux_stream import YamuxStream
 from sovereign_protocols.yamux.budget import WindowBudget
@@ -159,7 +159,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
                 self._write_wake = trio.Event()
                 await self._write_wake.wait()
                 self._write_wake = None
-            batch = self.yamux.next_batch(BATCH_BYTES, drained.append)
+            batch = self.yamux.next_batch(self._session.batch_bytes, drained.append)
             if not batch:
                 continue
             sealed = self._session.seal(batch)

@@ -149,7 +149,8 @@ class HolePuncher:
         target = parse_tcp(address)
         while not self._is_direct(peer_id):
             try:
-                stream = await connect_from(port, target.host, target.port)
+                async with self._network.places.dial():
+                    stream = await connect_from(port, target.host, target.port)
                 pipe = Pipe.over_tcp(stream, address=address, path=HOLE_PUNCHED)
             except OSError as error:
                 _log.debug("hole_punch_failed", peer_id=peer_id, address=address, reason=str(error))
