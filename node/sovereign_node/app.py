@@ -8,7 +8,6 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import trio
@@ -18,12 +17,11 @@ from sovereign_node.chunkstore import ChunkStore, LogChunkStore
 from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.config import Config, load_config, with_overrides
 from sovereign_node.datadir import DataDir, write_private_file
-from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys, load_device_keys
 from sovereign_node.log import configure_logging
 from sovereign_node.net.host import NetworkLimits, Stack, open_network
 from sovereign_node.net.kad import Kademlia
-from sovereign_node.net.nats import NatsTransport, load_credentials, make_nats_transport
+from sovereign_node.net.nats import NatsTransport
 from sovereign_node.net.network import Network
 from sovereign_node.network_id import network_id_of
 from sovereign_node.node import Node
@@ -50,9 +48,12 @@ from sovereign_node.services.projects import Projects
 from sovereign_node.services.provide import ChunkService
 from sovereign_node.services.record_places import OwnPlace, record_places
 from sovereign_node.services.recovery import Recovery
+from sovereign_node.services.relay_settings import make_relay
 from sovereign_node.services.repair import Repair
 from sovereign_node.services.sessions import ChunkSessions
+from sovereign_node.services.traffic import Traffic
 from sovereign_node.services.uptime import Uptime
+from sovereign_node.services.waiting import WaitingBackups
 from sovereign_node.store import State, open_state
 from sovereign_node.translate import translate_error, translated
 from sovereign_node.version import VERSION
@@ -61,8 +62,6 @@ from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
 from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET_PROTOCOL_ID
 from sovereign_protocols.probe.messages import PROTOCOL_ID as PROBE_PROTOCOL_ID
-from sovereign_protocols.relay.credentials import CredentialsError
-from sovereign_protocols.relay.endpoint import EndpointError
 from sovereign_protocols.settle.messages import PROTOCOL_ID as SETTLE_PROTOCOL_ID
 
 STATUS_INTERVAL_S = 5.0
@@ -141,11 +140,7 @@ async def open_node(
         )
         try:
             relay = make_relay(config, keys)
-            limits = NetworkLimits(
-                connections=config.connection_limit,
-                upload_bytes_per_s=config.net.upload_limit_bytes_per_s,
-                download_bytes_per_s=config.net.download_limit_bytes_per_s,
-            )
+            limits = NetworkLimits.within(config.connection_limit)
             listen = await trio.to_thread.run_sync(remembered_listen, config.net.listen, state)
             async with (
                 open_network(
@@ -221,7 +216,9 @@ async def _run_services(
         places=lambda: record_places(contracts, sessions, own_place),
         on_adopted=lambda: presence.dial_soon(),
     )
-    projects = Projects(config, data_dir, identity, keys, state, targets, clock)
+    projects = Projects(
+        config, data_dir, identity, keys, state, targets, clock, on_queued=lambda: waiting.note_queued()
+    )
     discovery = Discovery(
         network,
         kademlia,
@@ -232,16 +229,30 @@ async def _run_services(
         clock,
         make_offer=contracts.current_offer if config.is_provider else None,
     )
-    housekeeping = Housekeeping(state, kademlia, contracts, discovery, projects)
+    housekeeping = Housekeeping(state, kademlia, contracts, discovery)
+    traffic = Traffic(network.set_rates, config.net, state)
+    waiting = WaitingBackups(
+        state,
+        projects,
+        clock,
+        is_connected=network.is_connected,
+        is_paused=lambda: traffic.is_paused,
+    )
     wanted = WantedPeers(identity, contracts, keys)
 
     def on_connected(peer_id: str) -> None:
-        housekeeping.note_connected(peer_id)
+        waiting.note_connected(peer_id)
         if state.devices.get_by_peer_id(peer_id) is None:
             # It may be a new device of this identity: the identity record tells.
             recovery.publish_soon()
 
     presence = Presence(network, finder, state, clock, wanted, on_connected=on_connected)
+
+    def on_surroundings() -> None:
+        traffic.check_soon()
+        presence.dial_soon()
+        waiting.retry_now()
+
     friends = Friends(identity, contracts, state, keys)
     connectivity = Connectivity(
         network,
@@ -250,7 +261,8 @@ async def _run_services(
         nats,
         relay_candidates=friends.always_on,
         is_favoured=friends.is_friend,
-        on_surroundings=presence.dial_soon,
+        on_surroundings=on_surroundings,
+        is_paused=lambda: traffic.is_paused,
         clock=clock,
     )
     uptime = Uptime(
@@ -261,7 +273,7 @@ async def _run_services(
         clock,
         is_online=lambda peer_id: any(info.peer_id != peer_id for info in network.connections()),
     )
-    repair = Repair(state, projects, clock)
+    repair = Repair(state, projects, clock, is_paused=lambda: traffic.is_paused)
     audits = Audits(
         identity,
         keys,
@@ -295,6 +307,8 @@ async def _run_services(
         uptime=uptime,
         audits=audits,
         repair=repair,
+        traffic=traffic,
+        waiting=waiting,
         started_at=clock(),
         stop=stop,
     )
@@ -319,12 +333,14 @@ async def _run_services(
             nursery.start_soon(Lan(network, kademlia, finder).run)
         await nursery.start(kademlia.run)
         for service in (
+            traffic,
             connectivity,
             presence,
             discovery,
             recovery,
             housekeeping,
             projects,
+            waiting,
             uptime,
             money,
             audits,
@@ -335,32 +351,6 @@ async def _run_services(
             yield node
         finally:
             nursery.cancel_scope.cancel()
-
-
-def make_relay(config: Config, keys: DeviceKeys) -> NatsTransport | None:
-    """Return the transport over the configured NATS servers, None if there are none.
-
-    Raises:
-        NodeError: an address or a credentials file is not usable.
-    """
-    relay = config.relay
-    try:
-        credentials = load_credentials(
-            credentials_file=Path(relay.credentials_file) if relay.credentials_file else None,
-            user=relay.user,
-            password_file=Path(relay.password_file) if relay.password_file else None,
-        )
-        return make_nats_transport(
-            relay.nats,
-            keys.public,
-            credentials=credentials,
-            ca_file=Path(relay.ca_file) if relay.ca_file else None,
-            secret=Path(relay.secret_file).read_bytes().strip() if relay.secret_file else b"",
-        )
-    except (EndpointError, CredentialsError, OSError) as error:
-        raise NodeError(
-            "bad_relay", f"the relay settings are not usable: {error}", "see relay.* in docs/configuration.md"
-        ) from error
 
 
 @asynccontextmanager

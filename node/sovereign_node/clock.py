@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 Clock = Callable[[], int]
 """Seconds since 1970 UTC, as an integer."""
@@ -12,3 +13,8 @@ Clock = Callable[[], int]
 def wall_clock() -> int:
     """Return the time of the system, seconds UTC."""
     return int(time.time())
+
+
+def local_time() -> datetime:
+    """Return the time of the system in its own zone, for what people set by the clock on the wall."""
+    return datetime.now().astimezone()

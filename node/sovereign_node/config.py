@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from sovereign_node.errors import NodeError
+from sovereign_node.rates import parse_peer_limit, parse_period
 
 ROLES = ("server", "mobile", "provider")
 STACKS = ("fast", "stock")
 ACCEPT = ("everyone", "friends", "own")
+METERED = ("auto", "yes", "no")
+LEAST_CONNECTIONS = 16
 
 
 def _setting(default: Any, description: str) -> Any:
@@ -37,7 +40,9 @@ class NetConfig:
     stack: str = _setting("fast", "fast: own Noise session and Yamux muxer; stock: those of py-libp2p")
     mdns: bool = _setting(True, "find and announce peers on the local network")
     max_connections: int = _setting(
-        0, "connections kept at most; 0 for 60 on a mobile, as home routers suffer above that, and 300 else"
+        0,
+        "connections at most, those that are being made included; 0 for 60 on a mobile, as home routers suffer"
+        " above that, and 400 else",
     )
     relay: bool = _setting(
         True, "a server or provider carries connections of peers that others can't reach directly"
@@ -47,6 +52,31 @@ class NetConfig:
     )
     upload_limit_bytes_per_s: int = _setting(0, "bytes per second sent at most, 0 for no limit")
     download_limit_bytes_per_s: int = _setting(0, "bytes per second received at most, 0 for no limit")
+    limit_schedule: tuple[str, ...] = _setting(
+        (),
+        "other limits at times: [DAYS] HH:MM-HH:MM [up=SIZE] [down=SIZE], local time, 0 for no limit; the first"
+        " that fits holds, for example mon-fri 08:00-18:00 up=200KB",
+    )
+    peer_limits: tuple[str, ...] = _setting(
+        (), "limits of single peers besides: PEERID [up=SIZE] [down=SIZE] per second"
+    )
+    metered: str = _setting(
+        "auto",
+        "whether the network is paid for by volume: yes, no, or auto (by metered_interfaces, then NetworkManager)",
+    )
+    metered_interfaces: tuple[str, ...] = _setting(
+        ("wwan*", "ppp*", "rmnet*"), "interfaces that are metered when the default route leads there (Linux)"
+    )
+    metered_upload_limit_bytes_per_s: int = _setting(
+        0, "bytes per second sent at most on a metered network, 0 for no other limit"
+    )
+    metered_download_limit_bytes_per_s: int = _setting(
+        0, "bytes per second received at most on a metered network, 0 for no other limit"
+    )
+    metered_pause: bool = _setting(
+        True,
+        "on a metered network, do only what is asked for: waiting backups, repairs and relaying wait for another",
+    )
 
 
 @dataclass(frozen=True)
@@ -112,8 +142,8 @@ class Config:
 
     @property
     def connection_limit(self) -> int:
-        """Connections kept at most."""
-        return self.net.max_connections or (300 if self.is_always_on else 60)
+        """Connections at most, those that are being made included."""
+        return self.net.max_connections or (400 if self.is_always_on else 60)
 
     @property
     def is_always_on(self) -> bool:
@@ -154,6 +184,7 @@ def check_config(config: Config) -> None:
         )
     if config.net.stack not in STACKS:
         raise NodeError("invalid_setting", f"net.stack {config.net.stack!r} is unknown", "it takes fast or stock")
+    _check_limits(config.net)
     if config.provider.accept not in ACCEPT:
         raise NodeError(
             "invalid_setting",
@@ -164,6 +195,30 @@ def check_config(config: Config) -> None:
         raise NodeError(
             "invalid_setting", "backup.copies must be at least 1", "set it to the number of providers wanted"
         )
+
+
+def _check_limits(net: NetConfig) -> None:
+    if net.metered not in METERED:
+        raise NodeError(
+            "invalid_setting", f"net.metered {net.metered!r} is unknown", f"it takes {', '.join(METERED)}"
+        )
+    if 0 < net.max_connections < LEAST_CONNECTIONS:
+        raise NodeError(
+            "invalid_setting",
+            f"net.max_connections {net.max_connections} leaves no room to look for others",
+            f"it takes {LEAST_CONNECTIONS} or more, or 0",
+        )
+    for setting, texts, parse in (
+        ("limit_schedule", net.limit_schedule, parse_period),
+        ("peer_limits", net.peer_limits, parse_peer_limit),
+    ):
+        for text in texts:
+            try:
+                parse(text)
+            except ValueError as error:
+                raise NodeError(
+                    "invalid_setting", f"net.{setting}: {error}", "see docs/configuration.md for every setting"
+                ) from error
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -23,7 +23,9 @@ from sovereign_node.services.presence import Presence
 from sovereign_node.services.projects import Projects
 from sovereign_node.services.recovery import Recovery
 from sovereign_node.services.repair import Repair
+from sovereign_node.services.traffic import Traffic
 from sovereign_node.services.uptime import Uptime
+from sovereign_node.services.waiting import WaitingBackups
 from sovereign_node.store import State
 
 
@@ -52,6 +54,8 @@ class Node:
         uptime: observes providers and answers observers.
         audits: audits providers and answers auditors.
         repair: puts back what providers lost.
+        traffic: limits on bytes per second.
+        waiting: backups that wait for a provider.
         started_at: Unix seconds UTC.
         stop: ends the node.
     """
@@ -76,5 +80,7 @@ class Node:
     uptime: Uptime
     audits: Audits
     repair: Repair
+    traffic: Traffic
+    waiting: WaitingBackups
     started_at: int
     stop: Callable[[], None]

@@ -43,6 +43,7 @@ ledger = _group(app, "ledger", "The books of this device.")
 dispute = _group(app, "dispute", "Evidence that anybody can check.")
 repair = _group(app, "repair", "Rebuild what can be rebuilt.")
 audit = _group(app, "audit", "Proofs of what providers hold, and the tamper-evident log of this device.")
+limits = _group(app, "limits", "How much this device may send and receive.")
 config = _group(app, "config", "Settings of this device.")
 service = _group(app, "service", "Run the node as a service of your user account.")
 

@@ -89,7 +89,7 @@ def operations(node: Node) -> list[Operation]:
     async def ping(parameters: PingParameters, _report: ReportProgress) -> Any:
         if not 1 <= parameters.count <= MAX_PINGS:
             raise NodeError("bad_request", f"count goes from 1 to {MAX_PINGS}", "", ExitCode.USAGE)
-        peer_id = await trio.to_thread.run_sync(_find_peer_id, node, parameters.peer)
+        peer_id = await trio.to_thread.run_sync(find_peer_id, node, parameters.peer)
         await node.finder.connect(peer_id)
         times: list[float] = []
         try:
@@ -148,7 +148,12 @@ def _find_device(node: Node, name: str) -> Device:
     return only("device", name, found, lambda item: item.peer_id, "sovereign devices")
 
 
-def _find_peer_id(node: Node, name: str) -> str:
+def find_peer_id(node: Node, name: str) -> str:
+    """Return the peer id that a user named. Blocks.
+
+    Raises:
+        NodeError: nobody known, or several.
+    """
     connected = {info.peer_id for info in node.network.connections() if info.peer_id.startswith(name)}
     known = {item.peer_id for item in node.state.devices.find(name)}
     if not connected | known and name.startswith("12D3Koo") and len(name) == 52:

@@ -8,6 +8,7 @@ from sovereign_node.operations import (
     audits,
     devices,
     health,
+    limits,
     maintenance,
     market,
     market_provider,
@@ -20,5 +21,17 @@ from sovereign_node.operations import (
 
 def all_operations(node: Node) -> dict[str, Operation]:
     """Return the table that the local API serves."""
-    families = (status, devices, market, money, projects, maintenance, provider, market_provider, audits, health)
+    families = (
+        status,
+        devices,
+        market,
+        money,
+        projects,
+        maintenance,
+        provider,
+        market_provider,
+        audits,
+        limits,
+        health,
+    )
     return {item.name: item for family in families for item in family.operations(node)}

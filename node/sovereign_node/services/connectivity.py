@@ -56,6 +56,7 @@ class Connectivity:
         is_favoured: whether a peer's circuits are carried without the limits for strangers, and its connection is
             kept when there are too many.
         on_surroundings: called when the machine woke up or is in another network.
+        is_paused: whether bytes of others should not be carried now, as on a metered network.
         clock: wall time.
     """
 
@@ -69,6 +70,7 @@ class Connectivity:
         relay_candidates: Callable[[], Sequence[str]],
         is_favoured: Callable[[str], bool],
         on_surroundings: Callable[[], None],
+        is_paused: Callable[[], bool],
         clock: Clock,
     ) -> None:
         self._network = network
@@ -94,7 +96,7 @@ class Connectivity:
             network,
             RelayLimits(data_bytes=budget, budget_bytes=budget),
             is_favoured=is_favoured,
-            is_willing=lambda: self.reachability.report.reach is not Reach.UNREACHABLE,
+            is_willing=lambda: self.reachability.report.reach is not Reach.UNREACHABLE and not is_paused(),
             clock=clock,
         )
         self._puncher = HolePuncher(network, lambda: self.reachability.report.outside)

@@ -1,29 +1,23 @@
-"""What a node does by itself: sends waiting chunks, ends contracts, keeps its tables."""
+"""What a node does by itself: ends contracts, keeps its tables."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-import structlog
 import trio
 
-from sovereign_node.errors import NodeError
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import TABLE_KEY, Discovery
-from sovereign_node.services.projects import Projects
 from sovereign_node.store import State
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
 
-log = structlog.get_logger(__name__)
-
 TABLE_INTERVAL_S = 60
 CONTRACT_INTERVAL_S = 60
 DEVICES_INTERVAL_S = 30
-PUSH_RETRY_S = 60
 
 
 class Housekeeping:
@@ -34,7 +28,6 @@ class Housekeeping:
         kademlia: whose table is saved.
         contracts: to end in time.
         discovery: refreshes own devices.
-        projects: whose waiting chunks are sent.
     """
 
     def __init__(
@@ -43,19 +36,11 @@ class Housekeeping:
         kademlia: Kademlia,
         contracts: Contracts,
         discovery: Discovery,
-        projects: Projects,
     ) -> None:
         self._state = state
         self._kademlia = kademlia
         self._contracts = contracts
         self._discovery = discovery
-        self._projects = projects
-        self._provider_came = trio.Event()
-
-    def note_connected(self, peer_id: str) -> None:
-        """Send what waits when a provider has come on line."""
-        if peer_id in self._contracts.provider_peer_ids():
-            self._provider_came.set()
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
@@ -63,7 +48,6 @@ class Housekeeping:
             nursery.start_soon(self._keep_table)
             nursery.start_soon(self._keep_contracts)
             nursery.start_soon(self._keep_devices)
-            nursery.start_soon(self._push_waiting)
             task_status.started()
 
     async def _keep_table(self) -> None:
@@ -86,17 +70,3 @@ class Housekeeping:
             live = await trio.to_thread.run_sync(self._contracts.live_as_customer)
             await self._discovery.refresh_devices({item.provider_device for item in live})
             await trio.sleep(DEVICES_INTERVAL_S)
-
-    async def _push_waiting(self) -> None:
-        while True:
-            self._provider_came = trio.Event()
-            with trio.move_on_after(PUSH_RETRY_S):
-                await self._provider_came.wait()
-            for project in await trio.to_thread.run_sync(self._state.projects.all):
-                try:
-                    sent = await self._projects.push_waiting(project)
-                except NodeError as error:
-                    log.info("push_failed", project=project.name, reason=error.message)
-                    continue
-                if sent:
-                    log.info("waiting_chunks_sent", project=project.name, chunks=sent)

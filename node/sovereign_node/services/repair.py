@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -73,9 +73,13 @@ class Repair:
         state: contracts and the audit log.
         projects: whose chunks are repaired.
         clock: wall time.
+        is_paused: whether work that nobody asked for should wait, as on a metered network.
     """
 
-    def __init__(self, state: State, projects: Projects, clock: Clock) -> None:
+    def __init__(
+        self, state: State, projects: Projects, clock: Clock, *, is_paused: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._is_paused = is_paused
         self._state = state
         self._projects = projects
         self._clock = clock
@@ -100,7 +104,8 @@ class Repair:
         task_status.started()
         while True:
             self._wake = trio.Event()
-            await self.run_once()
+            if not self._is_paused():
+                await self.run_once()
             with trio.move_on_after(RETRY_S):
                 await self._wake.wait()
 

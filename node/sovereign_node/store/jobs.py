@@ -103,6 +103,19 @@ class Jobs:
             (not_before_at, error, job_id),
         )
 
+    def begin(self, job_id: int) -> None:
+        """Start one piece of work, chosen from `all`; it stays taken until `finish`, `retry` or a restart."""
+        self._database.execute(
+            "UPDATE jobs SET state = 'running', attempts = attempts + 1 WHERE job_id = ?", (job_id,)
+        )
+
+    def hasten(self, job_id: int, at: int) -> None:
+        """Make one piece of waiting work due, since what it waited for has changed."""
+        self._database.execute(
+            "UPDATE jobs SET not_before_at = ? WHERE job_id = ? AND state = 'waiting' AND not_before_at > ?",
+            (at, job_id, at),
+        )
+
     def wake_peer(self, peer_id: str, at: int) -> int:
         """Make the work that waits for a peer due now, since the peer is back; returns how many jobs."""
         return self._database.execute(

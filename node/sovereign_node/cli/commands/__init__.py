@@ -25,6 +25,7 @@ MODULES = (
     "retention",
     "devices",
     "peers",
+    "limits",
     "doctor",
     "kit",
     "provider",
