@@ -221,6 +221,21 @@ async def test_when_a_relay_has_carried_enough_nats_takes_the_rest(tmp_path: Pat
         await cast.assert_restored(tmp_path / "restored")
 
 
+async def test_a_lost_laptop_comes_back_through_a_relay(tmp_path: Path) -> None:
+    async with cast_in(tmp_path) as cast:
+        await cast.start(RELAYED)
+        assert (await cast.laptop.ask("backup"))["errors"] == []
+        assert await cast.laptop.node.recovery.synchronise()
+        await cast.world.stop("laptop")
+        joined = await cast.world.join("laptop-2", "laptop", cast.bootstrap)
+        assert [item["name"] for item in joined.projects] == ["source"]
+        configure(cast.world, "laptop-2", net={"mdns": False, "listen": ()})
+        cast.laptop = await cast.world.start("laptop-2", cast.bootstrap)
+        await cast.laptop.node.discovery.joined.wait()
+        await cast.assert_restored(tmp_path / "restored")
+        assert path_between(cast.laptop, cast.disk) == RELAYED
+
+
 async def test_a_relay_that_stays_away_ends_the_backup_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

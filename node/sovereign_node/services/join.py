@@ -25,6 +25,7 @@ from sovereign_node.datadir import DataDir
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.log import configure_logging
+from sovereign_node.net.circuit import CircuitTransport
 from sovereign_node.net.errors import NetError
 from sovereign_node.net.host import Stack, open_network
 from sovereign_node.net.kad import Kademlia, PeerAddresses
@@ -114,6 +115,8 @@ async def join_identity(
             open_network(keys.signing, listen=listen, stack=cast(Stack, config.net.stack), clock=clock) as network,
             trio.open_nursery() as nursery,
         ):
+            # The provider that holds the record may be one that only a relay leads to.
+            network.add_transport(CircuitTransport(network))
             validator = SovereignValidator(network_id_of(config))
             kademlia = Kademlia(network, validator=validator, server=False, clock=clock)
             await nursery.start(kademlia.run)
