@@ -14,6 +14,8 @@ Source: ``crypto/specs/identity.md``.
 import hashlib
 from dataclasses import dataclass, field, replace
 from enum import Enum, IntFlag
+from functools import lru_cache
+from typing import Final
 
 from sovereign_crypto.domains import Domain
 from sovereign_crypto.errors import CryptoError, FormatError, SignatureError
@@ -34,6 +36,8 @@ MAX_LIFETIME_S = 400 * 86400
 # Clocks of honest devices may differ by this much.
 CLOCK_SKEW_S = 300
 NONCE_BYTES = 16
+#: Certificates that were found good: peers show theirs in every conversation. Refusals are never remembered.
+_KNOWN_CERTIFICATES: Final = 512
 _TIME = integer(0, 2**53)
 
 
@@ -269,6 +273,11 @@ def parse_certificate(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> Device
         CertificateError: with the reason.
 
     """
+    return _parse(bytes(raw), network_id)
+
+
+@lru_cache(_KNOWN_CERTIFICATES)
+def _parse(raw: bytes, network_id: bytes) -> DeviceCertificate:
     draft, counter_signature = raw[:-SIGNATURE_BYTES], raw[-SIGNATURE_BYTES:]
     if _is_bare_statement(raw):
         raise CertificateError(CertificateFault.MISSING_COUNTER_SIGNATURE)
@@ -279,7 +288,7 @@ def parse_certificate(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> Device
         parse_statement(copy, expected=StatementType.DEVICE_CERTIFICATE, network_id=network_id)
     except SignatureError as error:
         raise CertificateError(CertificateFault.BAD_COUNTER_SIGNATURE) from error
-    return replace(certificate, raw=bytes(raw))
+    return replace(certificate, raw=raw)
 
 
 def verify_certificate(

@@ -7,7 +7,8 @@ Source: RFC 8032; ``crypto/specs/statements.md``.
 """
 
 import os
-from typing import Self
+from functools import lru_cache
+from typing import Final, Self
 
 import nacl.bindings
 import nacl.exceptions
@@ -18,6 +19,8 @@ from sovereign_crypto.errors import FormatError, SignatureError
 SEED_BYTES = 32
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
+#: Keys that were found good; a node meets the same few in every message.
+_KNOWN_KEYS: Final = 4096
 
 
 class SigningKey:
@@ -79,7 +82,13 @@ def check_public_key(public: bytes) -> None:
     """
     if len(public) != PUBLIC_KEY_BYTES:
         raise FormatError("an Ed25519 public key has 32 bytes")
-    if not nacl.bindings.crypto_core_ed25519_is_valid_point(bytes(public)):
+    _check_point(bytes(public))
+
+
+@lru_cache(_KNOWN_KEYS)
+def _check_point(public: bytes) -> None:
+    # A refusal is raised, so it is never remembered: nobody can fill the memory with bad keys.
+    if not nacl.bindings.crypto_core_ed25519_is_valid_point(public):
         raise FormatError("not a valid Ed25519 public key")
 
 
