@@ -38,6 +38,7 @@ from sovereign_node.services.friends import Friends
 from sovereign_node.services.housekeeping import Housekeeping
 from sovereign_node.services.lan import Lan, is_only_on_loopback
 from sovereign_node.services.money.service import Money
+from sovereign_node.services.orphans import Orphans
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.placements import Placements
@@ -46,7 +47,7 @@ from sovereign_node.services.presence import Presence, WantedPeers
 from sovereign_node.services.project_targets import ProjectTargets
 from sovereign_node.services.projects import Projects
 from sovereign_node.services.provide import ChunkService
-from sovereign_node.services.record_places import OwnPlace, record_places
+from sovereign_node.services.record_places import OwnPlace, provider_place, record_places
 from sovereign_node.services.recovery import Recovery
 from sovereign_node.services.relay_settings import make_relay
 from sovereign_node.services.repair import Repair
@@ -251,6 +252,7 @@ async def _run_services(
     def on_surroundings() -> None:
         traffic.check_soon()
         presence.dial_soon()
+        kademlia.announce_soon()
         waiting.retry_now()
 
     friends = Friends(identity, contracts, state, keys)
@@ -274,6 +276,16 @@ async def _run_services(
         is_online=lambda peer_id: any(info.peer_id != peer_id for info in network.connections()),
     )
     repair = Repair(state, projects, clock, is_paused=lambda: traffic.is_paused)
+    orphans = Orphans(
+        data_dir.cache / "orphans",
+        state,
+        contracts,
+        targets,
+        projects,
+        follow=lambda contract: recovery.follow(provider_place(contract, sessions)),
+        clock=clock,
+        is_paused=lambda: traffic.is_paused,
+    )
     audits = Audits(
         identity,
         keys,
@@ -306,6 +318,7 @@ async def _run_services(
         recovery=recovery,
         uptime=uptime,
         audits=audits,
+        orphans=orphans,
         repair=repair,
         traffic=traffic,
         waiting=waiting,
@@ -344,6 +357,7 @@ async def _run_services(
             uptime,
             money,
             audits,
+            orphans,
             repair,
         ):
             await nursery.start(service.run)

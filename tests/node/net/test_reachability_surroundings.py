@@ -1,9 +1,11 @@
 """Sleep and moved networks are noticed within seconds, and dead connections are closed at once."""
 
+import pytest
 import trio
 
 from sovereign_node.net import liveness
-from sovereign_node.net.surroundings import POLL_S, Surroundings, interface_hosts
+from sovereign_node.net.metered import ask_network_manager, default_interface, default_route, is_metered
+from sovereign_node.net.surroundings import POLL_S, Surroundings, network_marks
 
 
 async def test_sleep_and_new_addresses_are_told(autojump_clock):
@@ -15,7 +17,7 @@ async def test_sleep_and_new_addresses_are_told(autojump_clock):
     def note(what: str) -> None:
         told.append((what, round(trio.current_time() - started)))
 
-    watch = Surroundings(note, hosts=lambda: hosts, wall_s=lambda: trio.current_time() + slept_s)
+    watch = Surroundings(note, marks=lambda: hosts, wall_s=lambda: trio.current_time() + slept_s)
     async with trio.open_nursery() as nursery:
         await nursery.start(watch.run)
         await trio.sleep(20.5)
@@ -25,11 +27,51 @@ async def test_sleep_and_new_addresses_are_told(autojump_clock):
         slept_s = 3600.0
         await trio.sleep(2 * POLL_S)
         nursery.cancel_scope.cancel()
-    assert told == [("moved", 25), ("slept", 30)]
+    assert told == [("moved", 22), ("slept", 24)]
 
 
-def test_addresses_of_this_machine():
-    assert interface_hosts()
+def test_this_machine_is_somewhere():
+    assert any(mark.startswith("/ip4/") for mark in network_marks())
+    assert network_marks() == network_marks()
+
+
+ROUTES = """\
+Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+wlan0\t00000000\t0101A8C0\t0003\t0\t0\t600\t00000000\t0\t0\t0
+eth0\t00000000\t01020A0A\t0003\t0\t0\t100\t00000000\t0\t0\t0
+eth1\t00000000\t01020A0B\t0002\t0\t0\t1\t00000000\t0\t0\t0
+eth0\t00020A0A\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0
+"""
+
+
+def test_the_default_route_is_the_one_in_use_with_the_lowest_metric(tmp_path):
+    table = tmp_path / "route"
+    assert default_route(table) == ("", "")
+    table.write_text(ROUTES.splitlines()[0] + "\n")
+    assert default_route(table) == ("", "")
+    table.write_text(ROUTES)
+    assert default_route(table) == ("eth0", "01020A0A")
+    assert default_interface(table) == "eth0"
+
+
+@pytest.mark.parametrize(
+    ("rule", "interface", "system", "expected"),
+    [
+        ("yes", "eth0", None, True),
+        ("no", "wwan0", True, False),
+        ("auto", "wwan0", None, True),
+        ("auto", "eth0", None, False),
+        ("auto", "eth0", True, True),
+        ("auto", "", False, False),
+    ],
+)
+def test_metered_by_rule_by_interface_by_the_system(rule, interface, system, expected):
+    assert is_metered(rule, ["wwan*"], interface=lambda: interface, ask=lambda: system) is expected
+
+
+def test_without_a_system_bus_nothing_is_known(monkeypatch, tmp_path):
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'nothing'}")
+    assert ask_network_manager() is None
 
 
 async def test_dead_connections_are_closed_at_once_and_living_ones_stay(make_network, monkeypatch):
