@@ -7,9 +7,13 @@ Source: NIST SP 800-38D; RFC 5869; ``crypto/specs/envelope.md``.
 """
 
 import hmac
+from collections.abc import Iterable
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -27,10 +31,11 @@ COMMITMENT_BYTES = 32
 class MessageKey:
     """Key, nonce and commitment for one message. Derive, use once, drop."""
 
-    __slots__ = ("_cipher", "_nonce", "commitment")
+    __slots__ = ("_cipher", "_key", "_nonce", "commitment")
 
     def __init__(self, material: bytes) -> None:
-        self._cipher = AESGCM(material[:KEY_BYTES])
+        self._key = material[:KEY_BYTES]
+        self._cipher = AESGCM(self._key)
         self._nonce = material[KEY_BYTES : KEY_BYTES + NONCE_BYTES]
         self.commitment = material[KEY_BYTES + NONCE_BYTES :]
 
@@ -54,6 +59,32 @@ class MessageKey:
         try:
             return self._cipher.decrypt(self._nonce, ciphertext, associated_data)
         except InvalidTag as error:
+            raise AuthenticationError("authentication failed") from error
+
+    def decrypt_pieces(
+        self, pieces: Iterable[Buffer], associated_data: bytes, tag: bytes, target: memoryview
+    ) -> None:
+        """Decrypt ciphertext that lies in several pieces, without joining them; call :meth:`commits_to` before.
+
+        Args:
+            pieces: the ciphertext in order, without the tag.
+            associated_data: as when it was encrypted.
+            tag: 16 bytes.
+            target: exactly as long as the pieces together; all zero after an error.
+
+        Raises:
+            AuthenticationError: the tag does not hold.
+
+        """
+        decryptor = Cipher(AES256(self._key), GCM(self._nonce)).decryptor()
+        decryptor.authenticate_additional_data(associated_data)
+        at = 0
+        for piece in pieces:
+            at += decryptor.update_into(piece, target[at:])
+        try:
+            decryptor.finalize_with_tag(tag)
+        except InvalidTag as error:
+            target[:] = bytes(len(target))
             raise AuthenticationError("authentication failed") from error
 
     def commits_to(self, commitment: Buffer) -> bool:

@@ -17,6 +17,7 @@ Source: ``crypto/specs/envelope.md``.
 """
 
 import os
+from collections.abc import Iterator, Sequence
 from enum import IntEnum, unique
 
 from sovereign_crypto.aead import (
@@ -29,7 +30,7 @@ from sovereign_crypto.aead import (
     derive_message_key,
 )
 from sovereign_crypto.domains import Domain
-from sovereign_crypto.errors import FormatError, ParameterError
+from sovereign_crypto.errors import AuthenticationError, FormatError, ParameterError
 
 _MAGIC_VERSION_SUITE = b"SVE1\x01\x01"
 _HEADER_BYTES = 8
@@ -127,6 +128,53 @@ def open_sealed(purpose: Purpose, key: bytes, context: bytes, sealed: Buffer) ->
     return message_key.decrypt(view[_BODY_AT:], associated_data, view[_COMMITMENT_AT:_BODY_AT])
 
 
+def open_pieces(
+    purpose: Purpose, keys: Sequence[bytes], context: bytes, sealed: Sequence[Buffer], target: bytearray
+) -> memoryview:
+    """Do what :func:`open_sealed` does for an envelope that arrived in pieces, without the copies; for chunks.
+
+    Args:
+        purpose: the only purpose that is accepted here.
+        keys: 32 bytes each; the commitment tells which one it is.
+        context: the bytes given to :func:`seal`.
+        sealed: the pieces of the envelope in order.
+        target: room for the plaintext, which is written to its start.
+
+    Returns:
+        A view of the plaintext in ``target``.
+
+    Raises:
+        FormatError, AuthenticationError: as :func:`open_sealed`; ``target`` then holds nothing of the plaintext.
+        ParameterError: ``target`` is too small, or a key or ``context`` is out of range.
+
+    """
+    size_bytes = sum(map(len, sealed))
+    front = b"".join(_cut(sealed, 0, _BODY_AT))
+    plaintext_bytes = size_bytes - OVERHEAD_BYTES
+    if plaintext_bytes > len(target):
+        raise ParameterError("the target is smaller than the plaintext")
+    for key in keys:
+        message_key = _open_front(purpose, key, context, front, size_bytes)
+        if message_key.commits_to(front[_COMMITMENT_AT:]):
+            break
+    else:
+        raise AuthenticationError("authentication failed")
+    plaintext = memoryview(target)[:plaintext_bytes]
+    body = _cut(sealed, _BODY_AT, size_bytes - TAG_BYTES)
+    tag = b"".join(_cut(sealed, size_bytes - TAG_BYTES, size_bytes))
+    message_key.decrypt_pieces(body, front + context, tag, plaintext)
+    return plaintext
+
+
+def _cut(pieces: Sequence[Buffer], start: int, stop: int) -> Iterator[memoryview]:
+    """Yield what lies from ``start`` to ``stop`` of the joined pieces."""
+    at = 0
+    for piece in pieces:
+        if at < stop and at + len(piece) > start:
+            yield memoryview(piece)[max(0, start - at) : stop - at]
+        at += len(piece)
+
+
 def commitment_matches(purpose: Purpose, key: bytes, context: bytes, sealed: Buffer) -> bool:
     """Tell whether ``key`` and ``context`` are those of the envelope, without decrypting it.
 
@@ -142,11 +190,16 @@ def commitment_matches(purpose: Purpose, key: bytes, context: bytes, sealed: Buf
 
 
 def _open_header(purpose: Purpose, key: bytes, context: bytes, sealed: Buffer) -> tuple[memoryview, MessageKey]:
-    _check_inputs(key, context)
     view = memoryview(sealed)
-    if not OVERHEAD_BYTES <= len(view) <= OVERHEAD_BYTES + MAX_PLAINTEXT_BYTES:
+    return view, _open_front(purpose, key, context, bytes(view[:_BODY_AT]), len(view))
+
+
+def _open_front(purpose: Purpose, key: bytes, context: bytes, front: bytes, size_bytes: int) -> MessageKey:
+    """Check bytes 0 to 71 of an envelope and return its message key."""
+    _check_inputs(key, context)
+    if not OVERHEAD_BYTES <= size_bytes <= OVERHEAD_BYTES + MAX_PLAINTEXT_BYTES:
         raise FormatError("not the size of an envelope")
-    header = bytes(view[:_HEADER_BYTES])
+    header = front[:_HEADER_BYTES]
     if header != _MAGIC_VERSION_SUITE + purpose.to_bytes(2, "big"):
         raise FormatError("not an envelope of this version and purpose")
-    return view, _message_key(key, header, bytes(view[_HEADER_BYTES:_COMMITMENT_AT]), context)
+    return _message_key(key, header, front[_HEADER_BYTES:_COMMITMENT_AT], context)

@@ -10,6 +10,7 @@ from sovereign_crypto.envelope import (
     OVERHEAD_BYTES,
     Purpose,
     commitment_matches,
+    open_pieces,
     open_sealed,
     seal,
     seal_buffer,
@@ -105,3 +106,43 @@ def test_opening_checks_sizes_before_it_computes():
         open_sealed(Purpose.CHUNK, b"", CONTEXT, SEALED)
     with pytest.raises(ParameterError):
         commitment_matches(Purpose.CHUNK, KEY, bytes(MAX_CONTEXT_BYTES + 1), SEALED)
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 16, 72, 100, 5000])
+@given(plaintext=st.binary(max_size=300))
+def test_pieces_open_like_the_whole(size, plaintext):
+    sealed = seal(Purpose.CHUNK, KEY, CONTEXT, plaintext)
+    target = bytearray(400)
+    assert open_pieces(Purpose.CHUNK, [KEY], CONTEXT, cut(sealed, size), target) == plaintext
+    assert target[len(plaintext) :] == bytes(400 - len(plaintext))
+
+
+def test_pieces_name_their_key_by_the_commitment():
+    pieces = [memoryview(SEALED)[:80], bytearray(SEALED[80:])]
+    assert open_pieces(Purpose.CHUNK, [bytes(32), KEY], CONTEXT, pieces, bytearray(14)) == b"some plaintext"
+    with pytest.raises(AuthenticationError):
+        open_pieces(Purpose.CHUNK, [bytes(32)], CONTEXT, pieces, bytearray(14))
+    with pytest.raises(AuthenticationError):
+        open_pieces(Purpose.CHUNK, [KEY], b"other", pieces, bytearray(14))
+
+
+def test_altered_pieces_leave_nothing_of_the_plaintext():
+    for bit in range(len(SEALED) * 8):
+        bad = bytearray(SEALED)
+        bad[bit // 8] ^= 1 << bit % 8
+        target = bytearray(14)
+        with pytest.raises(FormatError if bit < 8 * 8 else AuthenticationError):
+            open_pieces(Purpose.CHUNK, [KEY], CONTEXT, cut(bytes(bad), 30), target)
+        assert target == bytes(14)
+
+
+def test_pieces_of_an_impossible_size():
+    for length in range(OVERHEAD_BYTES):
+        with pytest.raises(FormatError):
+            open_pieces(Purpose.CHUNK, [KEY], CONTEXT, cut(SEALED[:length], 30), bytearray(14))
+    with pytest.raises(ParameterError):
+        open_pieces(Purpose.CHUNK, [KEY], CONTEXT, [SEALED], bytearray(13))

@@ -29,7 +29,7 @@ from sovereign_node.services.chunk_grants import ContractGrant, ContractState, R
 from sovereign_protocols.chunk import limits, messages
 from sovereign_protocols.chunk.deletion import Deletion, parse_deletion
 from sovereign_protocols.chunk.messages import Done, Get, Hello, Message
-from sovereign_protocols.chunk.server import Answer, PutItem
+from sovereign_protocols.chunk.server import Answer, PutItem, Reading
 from sovereign_protocols.errors import ErrorCode, RemoteError, RemoteProtocolError
 from sovereign_protocols.framing import Payload
 
@@ -41,6 +41,8 @@ Result = TypeVar("Result")
 _log = structlog.get_logger()
 # Hashing less than this costs less than the way to a thread and back.
 _INLINE_BYTES: Final = 32 * 1024
+# Sizes that are looked up at once for a get.
+_LOOK_AHEAD_IDS: Final = 64
 _NEEDED_CAPABILITY: Final = {
     Right.READ: Capability.READ,
     Right.WRITE: Capability.WRITE,
@@ -215,30 +217,39 @@ class ChunkSession:
             ]
         return outcomes
 
-    async def sizes(self, get: Get) -> list[int | None]:
-        """Return the sizes of chunks of the caller's contract."""
+    async def pace(self) -> None:
+        """Delay a client that asks more often than it may."""
         await self._service.admission.pace(self._peer_id)
-        return await _in_thread(self._sizes, get)
 
-    def _sizes(self, get: Get) -> list[int | None]:
-        self._check_grant(get.contract_id, Right.READ)
-        return self._store.sizes(get.contract_id, get.chunk_ids)
-
-    async def read(self, get: Get, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+    async def read(self, get: Get, chunk_ids: Sequence[bytes], limit_bytes: int) -> Reading:
         """Read chunks of the caller's contract."""
-        return await _in_thread(self._read, get, chunk_ids)
+        return await _in_thread(self._read, get, chunk_ids, limit_bytes)
 
-    def _read(self, get: Get, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+    def _read(self, get: Get, chunk_ids: Sequence[bytes], limit_bytes: int) -> Reading:
         self._check_grant(get.contract_id, Right.READ)
-        found = self._store.get_many(get.contract_id, chunk_ids)
+        fitting, next_bytes = self._that_fit(get.contract_id, chunk_ids, limit_bytes)
+        found = self._store.get_many(get.contract_id, fitting)
         self._store.add_sent_bytes(get.contract_id, sum(len(data) for _, data in found if data is not None))
-        return found
+        return Reading(found, next_bytes)
+
+    def _that_fit(
+        self, contract_id: bytes, chunk_ids: Sequence[bytes], limit_bytes: int
+    ) -> tuple[Sequence[bytes], int]:
+        """Return the first ids whose chunks fit together, and the size of the next chunk."""
+        count = 0
+        while count < len(chunk_ids):
+            # Most often a few chunks fill the limit, and the sizes of a thousand are not needed for that.
+            for size_bytes in self._store.sizes(contract_id, chunk_ids[count : count + _LOOK_AHEAD_IDS]):
+                if (size_bytes or 0) > limit_bytes:
+                    return chunk_ids[:count], size_bytes or 0
+                limit_bytes -= size_bytes or 0
+                count += 1
+        return chunk_ids, 0
 
     # --- other requests --------------------------------------------------------------------------------------
 
     async def request(self, message: Message, payload: Payload) -> list[Answer]:
         """Carry out a request; an error of the store becomes a code."""
-        await self._service.admission.pace(self._peer_id)
         try:
             return await self._carry_out[type(message)](message, payload)
         except StoreFullError as error:

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -38,7 +39,7 @@ from sovereign_protocols.chunk.messages import (
     encode_message,
 )
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, RemoteError
-from sovereign_protocols.framing import FrameDecoder
+from sovereign_protocols.framing import FrameDecoder, Payload
 
 CONTRACT = b"\x01" * 32
 LOCATOR = b"\x03" * 32
@@ -599,6 +600,68 @@ async def test_a_dropped_download_frees_the_window(rig: Rig, alice: Person) -> N
         await anext(download)
         download.close()
         assert {key: data async for key, data in client.get(CONTRACT, list(items))} == items
+
+
+async def test_chunks_are_unpacked_in_the_thread_that_verified_them(rig: Rig, alice: Person) -> None:
+    rig.sign(alice, CONTRACT)
+    items = dict(chunk(seed, 300_000) for seed in range(9))
+    bad, bad_data = chunk(9, 300_000)
+    rig.store.set_quota(CONTRACT, 10**9)
+    rig.store.put_many(CONTRACT, [*items.items(), (bad, bad_data[:-1] + b"\x00")], verified=True)
+    main, seen = threading.get_ident(), []
+
+    def unpack(key: bytes, payload: Payload) -> int:
+        assert threading.get_ident() != main
+        seen.append(key)
+        if key == list(items)[4]:
+            raise LookupError
+        assert b"".join(payload.pieces) == items[key]
+        return len(payload)
+
+    async with rig.connect(alice.add_device()) as client:
+        download = client.get_unpacked(CONTRACT, [bad, *items], unpack)
+        found, failed = {}, 0
+        while True:
+            try:
+                key, size = await anext(download)
+                found[key] = size
+            except LookupError:
+                failed += 1
+            except StopAsyncIteration:
+                break
+        assert failed == 1
+        assert found == {key: len(data) for key, data in items.items() if key != list(items)[4]}
+        assert sorted(seen) == sorted(items)
+        assert download.corrupt == [bad]
+
+
+async def test_leaving_a_download_waits_for_what_is_being_unpacked(rig: Rig, alice: Person) -> None:
+    rig.sign(alice, CONTRACT)
+    items = dict(chunk(seed, 300_000) for seed in range(12))
+    rig.store.set_quota(CONTRACT, 10**9)
+    rig.store.put_many(CONTRACT, list(items.items()))
+    started, go_on, ended = threading.Event(), threading.Event(), []
+
+    def unpack(key: bytes, _payload: Payload) -> None:
+        started.set()
+        go_on.wait()
+        ended.append(key)
+
+    async with rig.connect(alice.add_device()) as client:
+        download = client.get_unpacked(CONTRACT, list(items), unpack)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(anext, download)
+            await trio.to_thread.run_sync(started.wait)
+            nursery.cancel_scope.cancel()
+        assert not ended
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(download.aclose)
+            nursery.cancel_scope.cancel()
+            trio.lowlevel.current_trio_token().run_sync_soon(go_on.set)
+        count = len(ended)
+        assert 1 <= count <= 2
+        assert {key: data async for key, data in client.get(CONTRACT, list(items))} == items
+        assert len(ended) == count
 
 
 async def test_too_many_streams_of_one_peer(rig: Rig, alice: Person) -> None:

@@ -2,7 +2,7 @@
 `shell` moves bytes and batches.
 """
 
-from sovereign_protocols.chunk.server.handler import Answer, Handler, PutItem
+from sovereign_protocols.chunk.server.handler import Answer, Handler, PutItem, Reading
 from sovereign_protocols.chunk.server.shell import serve
 
-__all__ = ["Answer", "Handler", "PutItem", "serve"]
+__all__ = ["Answer", "Handler", "PutItem", "Reading", "serve"]

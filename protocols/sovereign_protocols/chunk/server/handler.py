@@ -1,6 +1,7 @@
 """What a server does about one session, behind the interface that its shell calls."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sovereign_protocols.chunk.messages import Get, Hello, Message, Put
@@ -9,6 +10,19 @@ from sovereign_protocols.framing import Payload
 
 PutItem = tuple[Put, Payload]
 Answer = tuple[Message, Payload]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look into the store gave for the first of the chunks that were asked for.
+
+    Args:
+        chunks: (id, bytes, or None if it is not there), in any order.
+        next_bytes: size of the chunk that comes next and did not fit; 0 if all were looked at.
+    """
+
+    chunks: list[tuple[bytes, bytes | None]]
+    next_bytes: int = 0
 
 
 class Handler(Protocol):
@@ -30,12 +44,12 @@ class Handler(Protocol):
         """Store durably and tell for each put what was wrong."""
         ...
 
-    async def sizes(self, get: Get) -> list[int | None]:
-        """Return the sizes of chunks, None for missing ones (RemoteError: refused)."""
+    async def pace(self) -> None:
+        """Wait while this client asks more often than it may; called before each request that is not a put."""
         ...
 
-    async def read(self, get: Get, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
-        """Return chunks in any order (RemoteError: refused)."""
+    async def read(self, get: Get, chunk_ids: Sequence[bytes], limit_bytes: int) -> Reading:
+        """Read the first of some chunks, as many as fit into `limit_bytes` together (RemoteError: refused)."""
         ...
 
     async def request(self, message: Message, payload: Payload) -> list[Answer]:

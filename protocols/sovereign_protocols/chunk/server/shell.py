@@ -27,15 +27,15 @@ from sovereign_protocols.chunk.messages import (
     Stored,
 )
 from sovereign_protocols.chunk.server.core import ServerCore
-from sovereign_protocols.chunk.server.handler import Handler, PutItem
+from sovereign_protocols.chunk.server.handler import Handler, PutItem, Reading
 from sovereign_protocols.chunk.shell import Wire
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, RemoteError, RemoteProtocolError
 from sovereign_protocols.framing import Payload
 
 #: A batch of puts, or of chunks read for gets, is closed at this size.
 BATCH_BYTES: Final = 8 * 1024**2
-#: Chunks are read ahead of the stream up to this size.
-READ_AHEAD_BYTES: Final = 4 * 1024**2
+#: Chunks are read ahead of the stream up to this size; one always fits.
+READ_AHEAD_BYTES: Final = limits.MAX_CHUNK_BYTES
 
 
 async def serve(
@@ -177,33 +177,37 @@ class _Session:
             self._cancelled.discard(get.request_id)
 
     async def _serve_get(self, get: Get) -> int:
-        sizes = dict(zip(get.chunk_ids, await self._handler.sizes(get), strict=True))
-        self._send_missing(get, [chunk_id for chunk_id, size in sizes.items() if size is None])
-        wanted = [(chunk_id, size) for chunk_id, size in sizes.items() if size is not None]
-        sent = 0
-        while wanted and get.request_id not in self._cancelled:
-            if wanted[0][1] > self._core.get_credit_bytes:
+        await self._handler.pace()
+        wanted = list(dict.fromkeys(get.chunk_ids))
+        needed_bytes = sent = 0
+        while get.request_id not in self._cancelled:
+            # The next chunks are read while the former are on their way.
+            await self.wire.wait_outgoing_below(READ_AHEAD_BYTES)
+            if needed_bytes > self._core.get_credit_bytes:
                 self._credit = trio.Event()
                 await self._credit.wait()
                 continue
-            await self.wire.wait_outgoing_below(READ_AHEAD_BYTES)
-            batch, wanted = _split(wanted, min(READ_AHEAD_BYTES, self._core.get_credit_bytes))
-            missing = []
-            for chunk_id, data in await self._handler.read(get, batch):
-                if data is None:
-                    missing.append(chunk_id)
-                else:
-                    self._send(Chunk(get.request_id, chunk_id), Payload([data]))
-                    sent += 1
-            self._send_missing(get, missing)
+            limit_bytes = min(READ_AHEAD_BYTES, self._core.get_credit_bytes)
+            reading = await self._handler.read(get, wanted, limit_bytes)
+            sent += self._send_chunks(get, reading)
+            wanted = wanted[len(reading.chunks) :]
+            needed_bytes = reading.next_bytes
+            if not wanted:
+                break
         return sent
 
-    def _send_missing(self, get: Get, chunk_ids: list[bytes]) -> None:
-        if chunk_ids:
-            self._send(Missing(get.request_id, tuple(chunk_ids)))
+    def _send_chunks(self, get: Get, reading: Reading) -> int:
+        missing = tuple(chunk_id for chunk_id, data in reading.chunks if data is None)
+        if missing:
+            self._send(Missing(get.request_id, missing))
+        for chunk_id, data in reading.chunks:
+            if data is not None:
+                self._send(Chunk(get.request_id, chunk_id), Payload([data]))
+        return len(reading.chunks) - len(missing)
 
     async def _serve_requests(self) -> None:
         async for message, payload in self._requests[1]:
+            await self._handler.pace()
             try:
                 answers = await self._handler.request(message, payload)
             except RemoteError as error:
@@ -214,17 +218,6 @@ class _Session:
     def _send(self, message: Message, payload: Payload | None = None) -> None:
         self._core.send(message, payload)
         self.wire.flush_soon()
-
-
-def _split(wanted: list[tuple[bytes, int]], limit_bytes: int) -> tuple[list[bytes], list[tuple[bytes, int]]]:
-    """Return the first ids that fit into `limit_bytes`, at least one, and what is left."""
-    total = count = 0
-    for _, size in wanted:
-        total += size
-        if count and total > limit_bytes:
-            break
-        count += 1
-    return [chunk_id for chunk_id, _ in wanted[:count]], wanted[count:]
 
 
 async def _next_batch(arrived: trio.MemoryReceiveChannel[PutItem]) -> list[PutItem]:

@@ -1,12 +1,18 @@
 """Chunks on their way to one caller."""
 
 from collections import deque
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import trio
 
 from sovereign_protocols.chunk.client.records import parts
+from sovereign_protocols.framing import Payload
+
+Result = TypeVar("Result")
+#: What a caller makes of (chunk id, sealed bytes) in a worker thread, after the id was verified.
+Unpack = Callable[[bytes, Payload], Result]
 
 # How many lists of ids a download has asked for at once.
 _LISTS_AHEAD: Final = 2
@@ -32,19 +38,43 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A chunk that arrived and was looked at.
+
+    Args:
+        chunk_id: 32 bytes.
+        size_bytes: of the sealed chunk.
+        matches: its bytes hash to its id.
+        value: what the caller's function made of it.
+        error: what that function raised.
+    """
+
+    chunk_id: bytes
+    size_bytes: int
+    matches: bool
+    value: Any = None
+    error: Exception | None = None
+
+
 class Transfer:
     """The inner side of a download, which the client's tasks fill.
 
     Attributes:
+        unpack: what the caller makes of each chunk, None if he wants its bytes.
         requests: numbers of its requests under way.
         hashing: chunks that arrived and are being verified.
+        in_threads: those of them that a thread is busy with.
     """
 
-    def __init__(self, source: Source, contract_id: bytes, chunk_ids: Sequence[bytes]) -> None:
+    def __init__(
+        self, source: Source, contract_id: bytes, chunk_ids: Sequence[bytes], unpack: Unpack[Any] | None
+    ) -> None:
         self._source = source
+        self.unpack = unpack
         self._contract_id = contract_id
         self._lists = deque(parts(tuple(dict.fromkeys(chunk_ids))))
-        self._ready: deque[tuple[bytes, bytes]] = deque()
+        self._ready: deque[Arrival] = deque()
         self._failure: Exception | None = None
         self._is_closed = False
         self._changed = trio.Event()
@@ -52,16 +82,19 @@ class Transfer:
         self.corrupt: list[bytes] = []
         self.requests: set[int] = set()
         self.hashing = 0
+        self.in_threads = 0
 
-    async def next(self) -> tuple[bytes, bytes] | None:
+    async def next(self) -> tuple[bytes, Any] | None:
         """Return the next chunk, None after the last."""
         while True:
             while self._lists and len(self.requests) < _LISTS_AHEAD and self._failure is None:
                 await self._source.request_chunks(self, self._contract_id, self._lists.popleft())
             if self._ready:
-                chunk_id, data = self._ready.popleft()
-                self._source.take(len(data))
-                return chunk_id, data
+                arrival = self._ready.popleft()
+                self._source.take(arrival.size_bytes)
+                if arrival.error is not None:
+                    raise arrival.error
+                return arrival.chunk_id, arrival.value
             self._source.return_credit()
             if self._failure is not None:
                 raise self._failure
@@ -75,7 +108,7 @@ class Transfer:
         self._is_closed = True
         self._lists.clear()
         while self._ready:
-            self._source.take(len(self._ready.popleft()[1]))
+            self._source.take(self._ready.popleft().size_bytes)
         for number in self.requests:
             self._source.cancel_request(number)
         self._source.return_credit()
@@ -90,25 +123,43 @@ class Transfer:
         self.requests.discard(number)
         self._changed.set()
 
-    def deliver(self, chunk_id: bytes, size_bytes: int, data: bytes | None) -> None:
-        """Take a chunk whose hash was checked, None if it was wrong."""
+    async def wait_idle(self) -> None:
+        """Wait until no thread is busy with a chunk of this transfer."""
+        while self.in_threads:
+            self._changed = trio.Event()
+            await self._changed.wait()
+
+    def note_threads(self, change: int) -> None:
+        """Count threads that begin or end to be busy with a chunk."""
+        self.in_threads += change
+        self._changed.set()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the caller has given up."""
+        return self._is_closed
+
+    def deliver(self, arrival: Arrival) -> None:
+        """Take a chunk that was looked at."""
         self.hashing -= 1
-        if data is None:
-            self.corrupt.append(chunk_id)
-        if data is None or self._is_closed:
-            self._source.take(size_bytes)
+        if not arrival.matches:
+            self.corrupt.append(arrival.chunk_id)
+        if not arrival.matches or self._is_closed:
+            self._source.take(arrival.size_bytes)
         else:
-            self._ready.append((chunk_id, data))
+            self._ready.append(arrival)
         if self._is_closed:
             self._source.return_credit()
         self._changed.set()
 
 
-class Download:
-    """An asynchronous iterator of (chunk id, sealed bytes); dropping it gives up what is still under way."""
+class Download(Generic[Result]):
+    """An asynchronous iterator of (chunk id, what was made of it); dropping it gives up what is still under way."""
 
-    def __init__(self, source: Source, contract_id: bytes, chunk_ids: Sequence[bytes]) -> None:
-        self._transfer = Transfer(source, contract_id, chunk_ids)
+    def __init__(
+        self, source: Source, contract_id: bytes, chunk_ids: Sequence[bytes], unpack: Unpack[Result] | None
+    ) -> None:
+        self._transfer = Transfer(source, contract_id, chunk_ids, unpack)
         self._token = trio.lowlevel.current_trio_token()
 
     @property
@@ -121,10 +172,10 @@ class Download:
         """Ids whose bytes did not match."""
         return self._transfer.corrupt
 
-    def __aiter__(self) -> "Download":
+    def __aiter__(self) -> "Download[Result]":
         return self
 
-    async def __anext__(self) -> tuple[bytes, bytes]:
+    async def __anext__(self) -> tuple[bytes, Result]:
         item = await self._transfer.next()
         if item is None:
             raise StopAsyncIteration
@@ -133,6 +184,12 @@ class Download:
     def close(self) -> None:
         """Give up now."""
         self._transfer.close()
+
+    async def aclose(self) -> None:
+        """Give up now, and wait until `unpack` is not running any more; not even cancellation shortens that."""
+        self._transfer.close()
+        with trio.CancelScope(shield=True):
+            await self._transfer.wait_idle()
 
     def __del__(self) -> None:
         # The collector may run in any thread.

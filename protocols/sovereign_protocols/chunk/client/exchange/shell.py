@@ -4,17 +4,16 @@ Many tasks wait here, each for its own answer. A request with a payload first wa
 in the order of asking; one without waits for one of 64 slots.
 """
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
 from sovereign_protocols.chunk import limits
 from sovereign_protocols.chunk.client.core import ClientCore, State
-from sovereign_protocols.chunk.client.download.shell import Transfer
+from sovereign_protocols.chunk.client.download.shell import Arrival, Transfer
 from sovereign_protocols.chunk.client.records import Credentials
 from sovereign_protocols.chunk.messages import (
     Cancel,
@@ -34,9 +33,11 @@ from sovereign_protocols.framing import Payload
 
 Request = Callable[[int], Message]
 
-# Chunks are hashed in a thread in batches of this size; a smaller one is not worth the way there.
-_HASH_BATCH_BYTES: Final = 8 * 1024**2
+# Chunks are hashed in threads in batches of this size, so that the window goes on opening while they are; less than
+# the second is not worth the way there.
+_HASH_BATCH_BYTES: Final = 1024**2
 _HASH_INLINE_BYTES: Final = 32 * 1024
+_HASH_THREADS: Final = 2
 # How much a caller takes before the server hears of it.
 _CREDIT_STEP_BYTES: Final = 1024**2
 
@@ -48,6 +49,14 @@ class _Call:
         self.holds_slot = holds_slot
         self.finished = trio.Event()
         self.answers: list[tuple[Any, Payload]] = []
+
+
+class _Arrived(NamedTuple):
+    """A chunk that nobody has looked at yet."""
+
+    transfer: Transfer
+    chunk_id: bytes
+    payload: Payload
 
 
 class Exchange:
@@ -69,7 +78,7 @@ class Exchange:
         self._taken_bytes = 0
         self._lost: RemoteError | RemoteProtocolError | ConnectionLostError | None = None
         # Bounded by the get window.
-        self._arrived = trio.open_memory_channel[tuple[Transfer, bytes, Payload]](math.inf)
+        self._arrived = trio.open_memory_channel[_Arrived](math.inf)
 
     async def ask(self, kind: type[Any], request: Any) -> Any:
         """Send a request that has exactly one answer, of this kind, and return it."""
@@ -256,7 +265,7 @@ class Exchange:
         transfer = self._transfers[message.request_id]
         if isinstance(message, Chunk):
             transfer.hashing += 1
-            self._arrived[0].send_nowait((transfer, message.chunk_id, payload))
+            self._arrived[0].send_nowait(_Arrived(transfer, message.chunk_id, payload))
         elif isinstance(message, Missing):
             transfer.missing.extend(message.chunk_ids)
         else:
@@ -267,26 +276,61 @@ class Exchange:
             transfer.end_request(message.request_id)
 
     async def verify(self) -> None:
-        """Hash chunks that arrived, batch by batch, and hand them to their transfers."""
-        while True:
-            batch = [await self._arrived[1].receive()]
-            size_bytes = len(batch[0][2])
-            while size_bytes < _HASH_BATCH_BYTES:
-                try:
-                    batch.append(self._arrived[1].receive_nowait())
-                except trio.WouldBlock:
-                    break
-                size_bytes += len(batch[-1][2])
-            items = [(chunk_id, payload) for _, chunk_id, payload in batch]
-            if size_bytes <= _HASH_INLINE_BYTES:
-                contents = _check_chunks(items)
-            else:
-                contents = await trio.to_thread.run_sync(_check_chunks, items)
-            for (transfer, chunk_id, payload), data in zip(batch, contents, strict=True):
-                transfer.deliver(chunk_id, len(payload), data)
+        """Look at chunks that arrived, some threads at a time, and hand them to their transfers."""
+        free = trio.Semaphore(_HASH_THREADS)
+
+        async def look(batch: list[_Arrived]) -> None:
+            for item in batch:
+                item.transfer.note_threads(1)
+            try:
+                _deliver(batch, await trio.to_thread.run_sync(_look_at, batch))
+            finally:
+                free.release()
+                for item in batch:
+                    item.transfer.note_threads(-1)
+
+        async with trio.open_nursery() as nursery:
+            while True:
+                # First a thread, then a batch: what arrives while all are busy shares the way to the next.
+                await free.acquire()
+                batch, size_bytes = await self._next_batch()
+                if size_bytes <= _HASH_INLINE_BYTES and all(item.transfer.unpack is None for item in batch):
+                    _deliver(batch, _look_at(batch))
+                    free.release()
+                else:
+                    nursery.start_soon(look, batch)
+
+    async def _next_batch(self) -> tuple[list[_Arrived], int]:
+        batch = [await self._arrived[1].receive()]
+        size_bytes = len(batch[0].payload)
+        while size_bytes < _HASH_BATCH_BYTES:
+            try:
+                batch.append(self._arrived[1].receive_nowait())
+            except trio.WouldBlock:
+                break
+            size_bytes += len(batch[-1].payload)
+        return batch, size_bytes
 
 
-def _check_chunks(items: Sequence[tuple[bytes, Payload]]) -> list[bytes | None]:
-    """Return each chunk in one piece, None where its SHA-256 is not its id."""
-    contents = [(chunk_id, payload.to_bytes()) for chunk_id, payload in items]
-    return [data if hashlib.sha256(data).digest() == chunk_id else None for chunk_id, data in contents]
+def _look_at(batch: Sequence[_Arrived]) -> list[Arrival]:
+    """Hash chunks and let their callers' functions have those whose SHA-256 is their id."""
+    return [_look_at_one(item.transfer, item.chunk_id, item.payload) for item in batch]
+
+
+def _look_at_one(transfer: Transfer, chunk_id: bytes, payload: Payload) -> Arrival:
+    size_bytes = len(payload)
+    if payload.sha256() != chunk_id:
+        return Arrival(chunk_id, size_bytes, matches=False)
+    if transfer.is_closed:
+        # Nobody waits for it any more.
+        return Arrival(chunk_id, size_bytes, matches=True)
+    try:
+        value = payload.to_bytes() if transfer.unpack is None else transfer.unpack(chunk_id, payload)
+    except Exception as error:  # noqa: BLE001 - raised to the caller, whose function it was
+        return Arrival(chunk_id, size_bytes, matches=True, error=error)
+    return Arrival(chunk_id, size_bytes, matches=True, value=value)
+
+
+def _deliver(batch: Sequence[_Arrived], arrivals: Sequence[Arrival]) -> None:
+    for item, arrival in zip(batch, arrivals, strict=True):
+        item.transfer.deliver(arrival)
