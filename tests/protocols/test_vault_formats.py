@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import zstandard
 from hypothesis import given
@@ -63,6 +65,12 @@ def test_large_text_is_compressed_and_noise_is_not() -> None:
     noise = b"".join(blob_id(DEDUP, n.to_bytes(4, "big")) for n in range(4000))
     assert blob(noise)[0].codec is Codec.RAW
     assert blob(noise[:1000])[0].codec is Codec.RAW
+
+
+@given(st.lists(st.binary(max_size=200).map(lambda seed: seed * 9), max_size=6), st.integers(0, 2))
+def test_many_blobs_are_encoded_as_each_alone(raws: list[bytes], level: int) -> None:
+    raws += [b"word " * 30_000, os.urandom(70_000), b"x" * 63]
+    assert BlobEncoder(level).encode_many(raws) == [BlobEncoder(level).encode(raw) for raw in raws]
 
 
 def test_a_blob_of_another_type_or_content_is_refused() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from sovereign_crypto.chunks import blob_id
 from sovereign_node.vault.index import LocalIndex
@@ -94,6 +95,24 @@ class Folder:
     size_bytes: int = 0
 
 
+class FinishedFile(NamedTuple):
+    """A file of which everything is known.
+
+    Args:
+        folder: where it lies.
+        name: raw name.
+        encoded: its entry; ``None`` if it could not be read.
+        size_bytes: its length.
+        again: it must be read next time even if it looks the same.
+    """
+
+    folder: Folder
+    name: bytes
+    encoded: bytes | None
+    size_bytes: int = 0
+    again: bool = False
+
+
 class Assembler:
     """Collects entries; calls come from several threads.
 
@@ -132,32 +151,25 @@ class Assembler:
             if not folder.outstanding:
                 self._complete(folder)
 
-    def finish(
-        self, folder: Folder, name: bytes, encoded: bytes | None, size_bytes: int = 0, *, again: bool = False
-    ) -> None:
-        """Enter a file of a folder.
-
-        Args:
-            folder: where it lies.
-            name: raw name.
-            encoded: its entry; ``None`` if it could not be read.
-            size_bytes: its length.
-            again: it must be read next time even if it looks the same.
-        """
+    def finish(self, files: Iterable[FinishedFile]) -> None:
+        """Enter files of folders."""
         with self._lock:
-            if encoded is None or again:
-                folder.signature = bytes(32)
-                folder.stamps.pop(name, None)
-            if encoded is not None:
-                folder.entries[name] = encoded
-                folder.files += 1
-                folder.size_bytes += size_bytes
-            folder.outstanding -= 1
-            if not folder.outstanding:
-                self._complete(folder)
+            for folder, name, encoded, size_bytes, again in files:
+                if encoded is None or again:
+                    folder.signature = bytes(32)
+                    folder.stamps.pop(name, None)
+                if encoded is not None:
+                    folder.entries[name] = encoded
+                    folder.files += 1
+                    folder.size_bytes += size_bytes
+                folder.outstanding -= 1
+                if not folder.outstanding:
+                    self._complete(folder)
 
     def file_content(self, ids: list[bytes]) -> tuple[Content, bytes]:
         """Return the content of an entry that consists of the data blobs ``ids``."""
+        if 0 < len(ids) <= MAX_DIRECT_IDS:
+            return Content.BLOBS, b"".join(ids)
         with self._lock:
             return self._content(ids, Content.BLOBS, Content.LISTS)
 

@@ -10,13 +10,14 @@ from sovereign_node.vault.config import Source
 from sovereign_node.vault.report import Counters
 
 
-def estimate(sources: Sequence[Source], counters: Counters, stop: threading.Event) -> None:
+def estimate(sources: Sequence[Source], counters: Counters, stop: threading.Event, turn: threading.Lock) -> None:
     """Add up files and bytes below the sources; what is excluded later is counted all the same.
 
     Args:
         sources: what is protected.
         counters: gets the sums when all is counted.
         stop: set to give up.
+        turn: held while a folder is looked at.
     """
     files = size_bytes = 0
     folders: list[str] = []
@@ -30,7 +31,7 @@ def estimate(sources: Sequence[Source], counters: Counters, stop: threading.Even
         if stop.is_set():
             return
         try:
-            with os.scandir(folders.pop()) as scan:
+            with turn, os.scandir(folders.pop()) as scan:
                 for entry in scan:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
+import os
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sovereign_protocols.vault.blobs import BlobEncoder, BlobRecord, BlobType
-from sovereign_protocols.vault.container import encode_container, encode_directory, fits
+from sovereign_protocols.vault.container import LINE_BYTES, encode_container, fits
 from sovereign_protocols.vault.index import ChunkLines
 from sovereign_protocols.vault.sealing import ProjectSealer
-
-# The order of blobs in a chunk must not tell the order of files; the system's randomness can't be guessed.
-_shuffle = random.SystemRandom().shuffle
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,14 @@ class Packer:
         self.add_stored(BlobRecord(blob_id, kind, codec, len(stored), len(raw)), stored)
         return len(stored)
 
+    def add_many(self, kind: BlobType, blobs: Sequence[tuple[bytes, bytes | memoryview]]) -> int:
+        """Do :meth:`add` for some MiB of blobs, given as id and raw bytes; return their stored length."""
+        before = self.stored_bytes
+        encoded = self._encoder.encode_many([raw for _, raw in blobs])
+        for (blob_id, raw), (codec, stored) in zip(blobs, encoded, strict=True):
+            self.add_stored(BlobRecord(blob_id, kind, codec, len(stored), len(raw)), stored)
+        return self.stored_bytes - before
+
     def add_stored(self, record: BlobRecord, stored: bytes | memoryview) -> None:
         """Lay down a blob that is encoded already."""
         if not fits(self._payload_bytes, len(self._blobs), record.stored_bytes):
@@ -85,7 +92,14 @@ class Packer:
 
 def seal_container(sealer: ProjectSealer, blobs: list[tuple[BlobRecord, bytes | memoryview]]) -> SealedChunk:
     """Shuffle, lay out, seal and hash one container."""
-    _shuffle(blobs)
-    chunk_id, sealed = sealer.seal_chunk(encode_container(blobs))
-    lines = encode_directory([record for record, _ in blobs])
+    plaintext = encode_container(_shuffled(blobs))
+    chunk_id, sealed = sealer.seal_chunk(plaintext)
+    start = sum(record.stored_bytes for record, _ in blobs)
+    lines = plaintext[start : start + len(blobs) * LINE_BYTES]
     return SealedChunk(chunk_id, sealed, ChunkLines(chunk_id, len(sealed), lines))
+
+
+def _shuffled(blobs: list[tuple[BlobRecord, bytes | memoryview]]) -> list[tuple[BlobRecord, bytes | memoryview]]:
+    """Return blobs in an order that tells nothing of that of files; the system's randomness can't be guessed."""
+    keys = struct.unpack(f"{len(blobs)}Q", os.urandom(8 * len(blobs)))
+    return [blobs[number] for number in sorted(range(len(blobs)), key=keys.__getitem__)]

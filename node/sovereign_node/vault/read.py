@@ -117,8 +117,12 @@ def same_state(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def read_small(path: bytes) -> tuple[bytes, os.stat_result, bool]:
+def read_small(path: bytes, listed: os.stat_result) -> tuple[bytes, os.stat_result, bool]:
     """Read a file whole, or its first 4 MiB if it has grown meanwhile.
+
+    Args:
+        path: the file.
+        listed: its state when it was listed; most files are still in it, and then it need not be asked twice.
 
     Returns:
         Its bytes, its state, and whether it was written meanwhile.
@@ -126,6 +130,18 @@ def read_small(path: bytes) -> tuple[bytes, os.stat_result, bool]:
     Raises:
         OSError: it can't be read, or is no file any more.
     """
+    descriptor = open_regular(path)
+    try:
+        data = os.read(descriptor, min(listed.st_size, WHOLE_FILE_BYTES))
+        if len(data) == listed.st_size and same_state(listed, os.fstat(descriptor)):
+            return data, listed, False
+    finally:
+        os.close(descriptor)
+    return _read_changing(path)
+
+
+def _read_changing(path: bytes) -> tuple[bytes, os.stat_result, bool]:
+    """Read a file that is another one than when it was listed, or gives its bytes in several parts."""
     descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)

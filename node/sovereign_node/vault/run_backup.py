@@ -44,6 +44,8 @@ from sovereign_protocols.vault.snapshot import (
 )
 from sovereign_protocols.vault.tree import Entry
 
+# A backup that is done sooner needs no estimate of how long it takes.
+_ESTIMATE_AFTER_S = 2.0
 # Beyond this, inline snapshots move to a catalog even if nothing else has to be sent.
 _MOST_INLINE = 48
 _RUN_KEY = b"run"
@@ -84,7 +86,7 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
         if on_progress is not None:
             nursery.start_soon(tell_progress, run.counters, on_progress)
             if not snapshots:
-                nursery.start_soon(trio.to_thread.run_sync, estimate, sources, run.counters, run.stop)
+                nursery.start_soon(_estimate_later, run)
         async with open_sender(
             context.targets,
             copies=context.config.copies,
@@ -97,6 +99,11 @@ async def run_backup(session: Session, sources: Sequence[Source], on_progress: O
         nursery.cancel_scope.cancel()
     await trio.to_thread.run_sync(_remember_folders, run, snapshot)
     return _report(run, snapshot, trio.current_time() - started, tuple(dict.fromkeys([*failed, *head_failures])))
+
+
+async def _estimate_later(run: Run) -> None:
+    await trio.sleep(_ESTIMATE_AFTER_S)
+    await trio.to_thread.run_sync(estimate, run.sources, run.counters, run.stop, run.turn)
 
 
 def _report(
@@ -129,6 +136,7 @@ async def _store_all(
     context = session.context
     run.counters.phase = "store"
     root = await store_files(run, sender)
+    run.counters.files_expected, run.counters.bytes_expected = run.counters.files, run.counters.bytes_total
     snapshot = _sign(session, run, root, writer, snapshots, now)
     anything_new = run.counters.chunks_sent > 0 or run.assembler.has_open() or context.index.has_pending()
     shelf = await _shelve(session, writer.payload, snapshot, anything_new)

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,7 @@ _COARSE_NS = 2_000_000_000
 _NO_STAMP = bytes(_STAMP.size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileWork:
     """A file whose content must be read.
 
@@ -61,6 +62,7 @@ class Scanner:
         counters: sums of the run.
         valid_run: newest run whose remembered folders may be used; 0 for none.
         now_ns: time of the start, nanoseconds UTC.
+        turn: held while a folder is listed; shared with whoever else works entry by entry.
     """
 
     def __init__(
@@ -72,7 +74,9 @@ class Scanner:
         counters: Counters,
         valid_run: int,
         now_ns: int,
+        turn: threading.Lock,
     ) -> None:
+        self._turn = turn
         self._sources = sources
         self._index = index
         self._assembler = assembler
@@ -80,7 +84,8 @@ class Scanner:
         self._valid_run = valid_run
         self._now_ns = now_ns
         self._exclude = [re.compile(os.fsencode(fnmatch.translate(item))) for item in config.exclude]
-        self._exclude_paths = {os.fsencode(path.absolute()) for path in config.exclude_paths}
+        self._exclude_paths = {os.path.split(os.fsencode(path.absolute())) for path in config.exclude_paths}
+        self._exclude_below = {folder for folder, _ in self._exclude_paths}
         self._capture = config.capture_databases
 
     def files(self) -> Iterator[FileWork]:
@@ -125,7 +130,8 @@ class Scanner:
         stack = start[::-1]
         while stack:
             folder, path, relative = stack.pop()
-            work, below = self._list(folder, path, relative)
+            with self._turn:
+                work, below = self._list(folder, path, relative)
             yield from work
             stack.extend(reversed(below))
 
@@ -137,7 +143,7 @@ class Scanner:
                 found = {entry.name: entry.stat(follow_symlinks=False) for entry in scan}
         except OSError as error:
             found = self._list_slowly(path, error)
-        if self._exclude or self._exclude_paths:
+        if self._exclude or path in self._exclude_below:
             found = {name: info for name, info in found.items() if not self._excluded(name, path, relative)}
         databases = self._merge_side_files(found, path)
         stamps = {name: self._stamp(info, databases.get(name)) for name, info in found.items()}
@@ -261,7 +267,7 @@ class Scanner:
         return _STAMP.pack(info.st_mode, mtime_ns, info.st_ctime_ns, size_bytes, inode & (2**64 - 1))
 
     def _excluded(self, name: bytes, path: bytes, relative: bytes) -> bool:
-        if path + b"/" + name in self._exclude_paths:
+        if (path, name) in self._exclude_paths:
             return True
         inside = relative + b"/" + name if relative else name
         return any(pattern.match(name) or pattern.match(inside) for pattern in self._exclude)

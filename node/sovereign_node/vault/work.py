@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, islice
+from typing import NamedTuple
 
 from sovereign_crypto.chunks import blob_id
-from sovereign_node.vault.assemble import Assembler
+from sovereign_node.vault.assemble import Assembler, FinishedFile
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.pack import Packer, SealedChunk, seal_container
 from sovereign_node.vault.read import (
@@ -30,10 +33,9 @@ from sovereign_protocols.vault.tree import (
     MAX_INLINE_BYTES,
     MODE_MASK,
     Content,
-    Entry,
     Flag,
     Kind,
-    encode_entry,
+    pack_fields,
     split_ids,
 )
 
@@ -42,16 +44,32 @@ class Claims:
     """Blobs that some thread has taken on, but that the index does not know yet."""
 
     def __init__(self) -> None:
-        self._owners: dict[bytes, object] = {}
+        self._taken: set[bytes] = set()
+        self._lock = threading.Lock()
 
-    def take(self, wanted: bytes, owner: object) -> bool:
-        """Whether ``owner`` is the first to claim a blob."""
-        return self._owners.setdefault(wanted, owner) is owner
+    def take(self, ids: Iterable[bytes]) -> list[bool]:
+        """Claim blobs; tells for each whether nobody had."""
+        taken, first = self._taken, []
+        with self._lock:
+            for wanted in ids:
+                first.append(wanted not in taken)
+                taken.add(wanted)
+        return first
 
-    def release(self, ids: Sequence[bytes]) -> None:
+    def release(self, ids: Iterable[bytes]) -> None:
         """Forget claims; the index knows the blobs now."""
-        for wanted in ids:
-            self._owners.pop(wanted, None)
+        with self._lock:
+            self._taken.difference_update(ids)
+
+
+class _Loaded(NamedTuple):
+    """A small file in memory; without pieces, it goes into its entry."""
+
+    work: FileWork
+    data: bytes
+    pieces: list[memoryview]
+    info: os.stat_result
+    again: bool
 
 
 class Worker:
@@ -64,6 +82,7 @@ class Worker:
         claims: shared by all workers of a run.
         assembler: gets the entries.
         counters: sums of the run.
+        turn: held while small files are read and sorted out; shared with whoever else works entry by entry.
     """
 
     def __init__(
@@ -74,6 +93,7 @@ class Worker:
         claims: Claims,
         assembler: Assembler,
         counters: Counters,
+        turn: threading.Lock,
     ) -> None:
         self._sealer = sealer
         self._packer = Packer(sealer, level)
@@ -81,6 +101,7 @@ class Worker:
         self._claims = claims
         self._assembler = assembler
         self._counters = counters
+        self._turn = turn
         self._cutter = content_cutter()
 
     def process(self, batch: Batch) -> list[SealedChunk]:
@@ -102,29 +123,43 @@ class Worker:
         return [seal_container(self._sealer, blobs) for blobs in full]
 
     def _group(self, group: Group) -> None:
-        loaded: list[tuple[FileWork, bytes, os.stat_result, bool]] = []
+        with self._turn:
+            loaded = self._load_group(group)
+            pieces = [piece for file in loaded for piece in file.pieces]
+            ids, new = self._sort_out(pieces)
+        self._lay_down(new)
+        with self._turn:
+            self._assembler.finish(self._entries(loaded, iter(ids)))
+
+    def _load_group(self, group: Group) -> list[_Loaded]:
+        loaded: list[_Loaded] = []
         for work in group.works:
             item = self._load(work)
             if item is None:
-                self._assembler.finish(work.folder, work.name, None)
+                self._assembler.finish([FinishedFile(work.folder, work.name, None)])
+                continue
+            data, info, again = item
+            pieces = [] if len(data) <= MAX_INLINE_BYTES else cut_whole(self._cutter, data)
+            loaded.append(_Loaded(work, data, pieces, info, again))
+        size_bytes = sum(len(file.data) for file in loaded)
+        with self._counters.lock:
+            self._counters.bytes_read += size_bytes
+            self._counters.bytes_total += size_bytes
+            self._counters.files_changed += len(loaded)
+        return loaded
+
+    def _entries(self, loaded: list[_Loaded], ids: Iterator[bytes]) -> Iterator[FinishedFile]:
+        for work, data, pieces, info, again in loaded:
+            if pieces:
+                content = self._assembler.file_content(list(islice(ids, len(pieces))))
             else:
-                loaded.append((work, *item))
-        pieces: list[memoryview] = []
-        spans: list[int] = []
-        for _, data, _, _ in loaded:
-            cut = [] if len(data) <= MAX_INLINE_BYTES else cut_whole(self._cutter, data)
-            spans.append(len(cut))
-            pieces += cut
-        ids = self._store(pieces)
-        at = 0
-        for (work, data, info, again), count in zip(loaded, spans, strict=True):
-            content = (Content.INLINE, data) if data and not count else self._content(ids[at : at + count])
-            self._enter(work, info, len(data), content, Flag.CHANGED if again else 0, again=again)
-            at += count
+                content = (Content.INLINE, data) if data else (Content.NONE, b"")
+            yield _finished(work, info, len(data), content, Flag.CHANGED if again else 0, again=again)
 
     def _part(self, part: Part) -> None:
         file = part.file
-        ids = self._store(part.pieces)
+        ids, new = self._sort_out(part.pieces)
+        self._lay_down(new)
         if part.pieces and len(ids) > 8:
             # Small pieces pin the whole window that they are views of.
             self._packer.own_open()
@@ -143,35 +178,19 @@ class Worker:
     def _finish_large(self, file: LargeFile) -> None:
         work = file.work
         if file.info is None:
-            self._assembler.finish(work.folder, work.name, None)
+            self._assembler.finish([FinishedFile(work.folder, work.name, None)])
             return
         ids = split_ids(b"".join(file.parts[number] for number in range(file.total)))
         flags = file.flags | (Flag.CHANGED if file.again else 0)
-        self._enter(work, file.info, file.size_bytes, self._content(ids), flags, again=file.again)
-
-    def _content(self, ids: list[bytes]) -> tuple[Content, bytes]:
-        return self._assembler.file_content(ids) if ids else (Content.NONE, b"")
-
-    def _enter(
-        self,
-        work: FileWork,
-        info: os.stat_result,
-        size_bytes: int,
-        content: tuple[Content, bytes],
-        flags: int,
-        *,
-        again: bool,
-    ) -> None:
-        mode = stat.S_IMODE(info.st_mode) & MODE_MASK
-        entry = Entry(work.name, Kind.FILE, mode, info.st_mtime_ns, size_bytes, *content, flags)
         with self._counters.lock:
             self._counters.files_changed += 1
-        self._assembler.finish(work.folder, work.name, encode_entry(entry), size_bytes, again=again)
+        content = self._assembler.file_content(ids)
+        self._assembler.finish([_finished(work, file.info, file.size_bytes, content, flags, again=file.again)])
 
     def _load(self, work: FileWork) -> tuple[bytes, os.stat_result, bool] | None:
         for attempt in range(READ_ATTEMPTS):
             try:
-                data, info, changed = read_small(work.path)
+                data, info, changed = read_small(work.path, work.info)
             except OSError as error:
                 self._fail(work, error.strerror or str(error))
                 return None
@@ -179,29 +198,41 @@ class Worker:
                 break
         if changed:
             self._fail(work, "kept changing while it was read")
-        with self._counters.lock:
-            self._counters.bytes_read += len(data)
-            self._counters.bytes_total += len(data)
         return data, info, changed
 
-    def _store(self, pieces: Sequence[memoryview]) -> list[bytes]:
+    def _sort_out(self, pieces: Sequence[memoryview]) -> tuple[list[bytes], list[tuple[bytes, memoryview]]]:
+        """Return the ids of pieces, and those pieces that this thread has to store."""
         key = self._sealer.dedup_key
         ids = [blob_id(key, piece) for piece in pieces]
         known = self._index.known(ids)
-        new_bytes = stored_bytes = 0
-        for wanted, piece in zip(ids, pieces, strict=True):
-            token = object()
-            if wanted not in known and self._claims.take(wanted, token):
-                stored_bytes += self._packer.add(wanted, BlobType.DATA, piece)
-                new_bytes += len(piece)
-        with self._counters.lock:
-            self._counters.bytes_new += new_bytes
-            self._counters.bytes_stored += stored_bytes
-        return ids
+        unknown = [item for item in zip(ids, pieces, strict=True) if item[0] not in known]
+        return ids, list(compress(unknown, self._claims.take([wanted for wanted, _ in unknown])))
+
+    def _lay_down(self, new: Sequence[tuple[bytes, memoryview]]) -> None:
+        if new:
+            stored_bytes = self._packer.add_many(BlobType.DATA, new)
+            new_bytes = sum(len(piece) for _, piece in new)
+            with self._counters.lock:
+                self._counters.bytes_new += new_bytes
+                self._counters.bytes_stored += stored_bytes
 
     def _fail(self, work: FileWork, reason: str) -> None:
         with self._counters.lock:
             self._counters.errors.append(ItemError(display(work.path), reason))
+
+
+def _finished(
+    work: FileWork,
+    info: os.stat_result,
+    size_bytes: int,
+    content: tuple[Content, bytes],
+    flags: int,
+    *,
+    again: bool,
+) -> FinishedFile:
+    mode = stat.S_IMODE(info.st_mode) & MODE_MASK
+    encoded = pack_fields(Kind.FILE, flags, mode, info.st_mtime_ns, size_bytes, content, work.name)
+    return FinishedFile(work.folder, work.name, encoded, size_bytes, again)
 
 
 def claimed_ids(chunk: ChunkLines) -> list[bytes]:

@@ -5,8 +5,9 @@ Source: protocols/specs/container.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import zstandard
 
@@ -39,8 +40,7 @@ class Codec(IntEnum):
     ZSTD = 1
 
 
-@dataclass(frozen=True, slots=True)
-class BlobRecord:
+class BlobRecord(NamedTuple):
     """One line of a container's directory.
 
     Args:
@@ -77,15 +77,31 @@ class BlobEncoder:
 
     def encode(self, raw: bytes | memoryview) -> tuple[Codec, bytes | memoryview]:
         """Return the codec and the stored bytes of ``raw``; data that does not shrink stays as it is."""
+        if self._compressor is None or not self._may_shrink(raw):
+            return Codec.RAW, raw
+        return _choose(raw, self._compressor.compress(raw))
+
+    def encode_many(self, raws: Sequence[bytes | memoryview]) -> list[tuple[Codec, bytes | memoryview]]:
+        """Do :meth:`encode` for many blobs in one call of the library, which other threads need not wait for.
+
+        Args:
+            raws: together at most a few MiB; the library allocates as much again.
+        """
+        encoded: list[tuple[Codec, bytes | memoryview]] = [(Codec.RAW, raw) for raw in raws]
+        if self._compressor is None:
+            return encoded
+        numbers = [number for number, raw in enumerate(raws) if self._may_shrink(raw)]
+        if len(numbers) > 1:
+            frames = self._compressor.multi_compress_to_buffer([raws[number] for number in numbers], threads=1)
+            for position, number in enumerate(numbers):
+                encoded[number] = _choose(raws[number], frames[position].tobytes())
+        elif numbers:
+            encoded[numbers[0]] = _choose(raws[numbers[0]], self._compressor.compress(raws[numbers[0]]))
+        return encoded
+
+    def _may_shrink(self, raw: bytes | memoryview) -> bool:
         size_bytes = len(raw)
-        if self._compressor is None or size_bytes < MIN_COMPRESS_BYTES:
-            return Codec.RAW, raw
-        if size_bytes > _SAMPLE_ABOVE_BYTES and not self._sample_shrinks(raw):
-            return Codec.RAW, raw
-        packed = self._compressor.compress(raw)
-        if len(packed) + (size_bytes >> _WORTH_SHIFT) >= size_bytes:
-            return Codec.RAW, raw
-        return Codec.ZSTD, packed
+        return size_bytes >= MIN_COMPRESS_BYTES and (size_bytes <= _SAMPLE_ABOVE_BYTES or self._sample_shrinks(raw))
 
     def _sample_shrinks(self, raw: bytes | memoryview) -> bool:
         assert self._sampler is not None
@@ -93,6 +109,13 @@ class BlobEncoder:
         step = (len(view) - _SAMPLE_WINDOW_BYTES) // 2
         sample = b"".join(view[start : start + _SAMPLE_WINDOW_BYTES] for start in (0, step, 2 * step))
         return len(self._sampler.compress(sample)) + (len(sample) >> _WORTH_SHIFT) < len(sample)
+
+
+def _choose(raw: bytes | memoryview, packed: bytes) -> tuple[Codec, bytes | memoryview]:
+    """Return what is to be stored: the frame, if it is smaller by more than decompressing it costs."""
+    if len(packed) + (len(raw) >> _WORTH_SHIFT) >= len(raw):
+        return Codec.RAW, raw
+    return Codec.ZSTD, packed
 
 
 class BlobDecoder:

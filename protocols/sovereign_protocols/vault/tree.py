@@ -145,20 +145,24 @@ def encode_entry(entry: Entry) -> bytes:
 
 def pack_entry(entry: Entry) -> bytes:
     """Return the bytes of an entry whose fields are known to be right."""
-    return (
-        _ENTRY.pack(
-            entry.kind,
-            entry.flags,
-            entry.mode,
-            entry.mtime_ns,
-            entry.size_bytes,
-            entry.content_kind,
-            len(entry.name),
-            len(entry.content),
-        )
-        + entry.name
-        + entry.content
+    return pack_fields(
+        entry.kind,
+        entry.flags,
+        entry.mode,
+        entry.mtime_ns,
+        entry.size_bytes,
+        (entry.content_kind, entry.content),
+        entry.name,
     )
+
+
+def pack_fields(
+    kind: int, flags: int, mode: int, mtime_ns: int, size_bytes: int, content: tuple[int, bytes], name: bytes
+) -> bytes:
+    """Do what :func:`pack_entry` does, without an entry: a backup makes one of these for each file."""
+    content_kind, content_bytes = content
+    head = _ENTRY.pack(kind, flags, mode, mtime_ns, size_bytes, content_kind, len(name), len(content_bytes))
+    return head + name + content_bytes
 
 
 def encode_node(entries: Iterable[bytes]) -> bytes:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import lmdb
@@ -11,7 +12,8 @@ from vault_bench import Bench, NoHeads, age, listing, whole
 
 from sovereign_node.vault.config import Source
 from sovereign_node.vault.errors import NoTargetError, TargetError, VaultError
-from sovereign_node.vault.report import ProgressNote
+from sovereign_node.vault.estimate import estimate
+from sovereign_node.vault.report import Counters, ProgressNote
 from sovereign_node.vault.target import DirectoryTarget, MemoryTarget, Sealed
 
 
@@ -279,6 +281,21 @@ async def test_progress_is_told(bench: Bench, source: Path) -> None:
     assert (notes[-1].files_total, notes[-1].bytes_total) == (9, content_bytes(source))
     assert notes[-1].eta_s == 0
     assert notes[-1].bytes_sent > 9_000_000
+
+
+async def test_a_long_first_backup_is_estimated_meanwhile(source: Path) -> None:
+    counters, turn = Counters(), threading.Lock()
+    (source / "sub" / "closed").mkdir(mode=0)
+    estimate(
+        [Source(source), Source(source / "note.txt"), Source(source / "gone")], counters, threading.Event(), turn
+    )
+    assert counters.files_expected == 9 + 1
+    assert counters.bytes_expected == content_bytes(source) + 5
+    assert not turn.locked()
+    stop = threading.Event()
+    stop.set()
+    estimate([Source(source)], given_up := Counters(), stop, turn)
+    assert given_up.files_expected == 0
 
 
 async def test_many_snapshots_move_into_catalogs(bench: Bench, tmp_path: Path) -> None:
