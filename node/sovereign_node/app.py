@@ -231,12 +231,13 @@ async def _run_services(
         make_offer=contracts.current_offer if config.is_provider else None,
     )
     housekeeping = Housekeeping(state, kademlia, contracts, discovery)
-    traffic = Traffic(network.set_rates, config.net, state)
+    traffic = Traffic(network.set_rates, config.net, state, on_resumed=lambda: waiting.retry_now())
     waiting = WaitingBackups(
         state,
         projects,
         clock,
         is_connected=network.is_connected,
+        next_dial_s=lambda peer_id: presence.next_try_in_s(peer_id),
         is_paused=lambda: traffic.is_paused,
     )
     wanted = WantedPeers(identity, contracts, keys)

@@ -62,5 +62,5 @@ def test_reference_is_up_to_date() -> None:
 
 def test_number_of_connections_follows_the_role() -> None:
     assert Config(roles=("mobile",)).connection_limit == 60
-    assert Config(roles=("provider",)).connection_limit == 300
+    assert Config(roles=("provider",)).connection_limit == 400
     assert Config(roles=("provider",), net=NetConfig(max_connections=7)).connection_limit == 7

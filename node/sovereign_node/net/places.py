@@ -24,7 +24,7 @@ class Places:
     def __init__(
         self, total: int, dials: int, *, connections: Callable[[], int], handshakes: Callable[[], int]
     ) -> None:
-        self._total = total
+        self.total = total
         self._dials = trio.CapacityLimiter(dials)
         self._connections = connections
         self._handshakes = handshakes
@@ -39,7 +39,7 @@ class Places:
     @property
     def is_full(self) -> bool:
         """Whether nobody else may come."""
-        return self.taken >= self._total
+        return self.taken >= self.total
 
     @asynccontextmanager
     async def dial(self) -> AsyncIterator[None]:

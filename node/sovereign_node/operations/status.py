@@ -49,6 +49,8 @@ async def status_document(node: Node) -> dict[str, Any]:
             "mode": "server" if node.config.is_always_on else "client",
             "peers": node.kademlia.statistics()["contacts"],
         },
+        "connections": {"taken": node.network.places.taken, "total": node.network.places.total},
+        "limits": node.traffic.document(),
         "version": VERSION,
         "pid": node.data_dir.read_pid(),
         "uptime_s": node.clock() - node.started_at,
@@ -74,6 +76,7 @@ def _stored_facts(node: Node) -> dict[str, Any]:
     paying = live if node.config.is_provider else as_customer
     return {
         "projects": [node.projects.summary(project) for project in node.state.projects.all()],
+        "waiting": node.waiting.document(),
         "stored": {"chunks": statistics.chunks, "bytes": statistics.size_bytes},
         "contracts": len(live) if node.config.is_always_on else len(as_customer),
         "replicas": node.contracts.replica_count() if node.config.is_always_on else 0,

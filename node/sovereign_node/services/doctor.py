@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -11,6 +11,7 @@ from sovereign_node.keys import secret_place
 from sovereign_node.services.finding import Finding
 from sovereign_node.services.path_findings import examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
+from sovereign_node.services.waiting_words import waiting_text
 
 if TYPE_CHECKING:
     from sovereign_node.node import Node
@@ -67,6 +68,8 @@ def _examine_network(node: Node) -> list[Finding]:
 
 def _examine_local(node: Node) -> list[Finding]:
     return [
+        *_waiting(node),
+        *_network_use(node),
         _disk(node),
         _kit(node),
         _secret(node),
@@ -75,6 +78,46 @@ def _examine_local(node: Node) -> list[Finding]:
         *_contracts(node),
         *_backups(node),
     ]
+
+
+def _waiting(node: Node) -> list[Finding]:
+    """Name each backup that is on this device only."""
+    now = node.clock()
+    return [
+        Finding("waiting", "warning", waiting_text(item, now), _next_step(item)) for item in node.waiting.document()
+    ]
+
+
+def _next_step(item: dict[str, Any]) -> str:
+    if not item["waits_for"]:
+        return "see `sovereign offers`, then `sovereign contract open PROVIDER --capacity 5GB`"
+    if not any(peer["connected"] for peer in item["waits_for"]):
+        return "it goes out by itself when the provider is back; see `sovereign peers`"
+    return f"it is tried again by itself; or now: sovereign backup {item['project']}"
+
+
+def _network_use(node: Node) -> list[Finding]:
+    findings = []
+    if node.traffic.is_paused:
+        findings.append(
+            Finding(
+                "metered",
+                "warning",
+                "this network is metered: waiting backups, repairs and relaying wait for another one",
+                "if it is not: sovereign limits set --metered no",
+            )
+        )
+    places = node.network.places
+    if places.is_full:
+        findings.append(
+            Finding(
+                "connections",
+                "warning",
+                f"all {places.total} connections are in use, so nobody new can come",
+                "raise net.max_connections, if the router bears it",
+            )
+        )
+    return findings
 
 
 def _disk(node: Node) -> Finding:

@@ -124,6 +124,7 @@ class Traffic:
         state: remembers what commands said.
         clock: now, in the zone of this machine.
         ask_metered: decides whether the network is metered, given the rule; blocks.
+        on_resumed: called when background work may go on.
     """
 
     def __init__(
@@ -134,29 +135,24 @@ class Traffic:
         *,
         clock: Callable[[], datetime] = local_time,
         ask_metered: Callable[[str, Sequence[str]], bool] = is_metered,
+        on_resumed: Callable[[], None] = lambda: None,
     ) -> None:
         self._set_rates = set_rates
         self._net = net
         self._state = state
         self._clock = clock
         self._ask_metered = ask_metered
+        self._on_resumed = on_resumed
         self._periods = [parse_period(text) for text in net.limit_schedule]
         self._commanded = Commanded(None, {}, None)
         self._is_metered = False
         self._asked_at = float("-inf")
         self._in_force: tuple[InForce, dict[str, Rates]] | None = None
-        self._resumed = trio.Event()
 
     @property
     def is_paused(self) -> bool:
         """Whether background work should wait for a network that is not metered."""
         return self._is_metered and self._net.metered_pause
-
-    async def wait_resumed(self) -> None:
-        """Wait until background work may go on."""
-        while self.is_paused:
-            await self._resumed.wait()
-        await trio.lowlevel.checkpoint()
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow clock and network until cancelled."""
@@ -249,9 +245,6 @@ class Traffic:
             log.info("limits_changed", reason=in_force.reason, metered=in_force.is_metered)
             self._in_force = in_force, peers
             self._set_rates(in_force.rates, peers)
-        if not self.is_paused:
-            self._resumed.set()
-            self._resumed = trio.Event()
 
     def _peers(self) -> dict[str, Rates]:
         usual = dict(parse_peer_limit(text) for text in self._net.peer_limits)
@@ -263,7 +256,10 @@ class Traffic:
         if now - self._asked_at >= METERED_CHECK_S:
             self._asked_at = now
             rule = self._commanded.metered or self._net.metered
+            was_paused = self.is_paused
             self._is_metered = await trio.to_thread.run_sync(self._ask_metered, rule, self._net.metered_interfaces)
+            if was_paused and not self.is_paused:
+                self._on_resumed()
 
 
 def _pair(rates: Rates) -> list[int]:

@@ -1,4 +1,4 @@
-"""Backups that wait on this device for a provider: a durable queue, oldest first, and what to tell the user of it."""
+"""Backups that wait on this device for a provider: a durable queue, oldest first, and what to tell of it."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ class WaitingBackups:
         projects: whose chunks wait.
         clock: wall time.
         is_connected: whether a peer is on line; it is dialled by others, with a backoff of its own.
+        next_dial_s: tells when a missing peer is dialled next, None if nobody is about to.
         is_paused: whether to wait for another network.
         jitter: gives a factor near 1, so that devices that failed together do not come back in step.
     """
@@ -75,6 +76,7 @@ class WaitingBackups:
         clock: Clock,
         *,
         is_connected: Callable[[str], bool],
+        next_dial_s: Callable[[str], float | None] = lambda _peer_id: None,
         is_paused: Callable[[], bool] = lambda: False,
         jitter: Callable[[], float] = lambda: random.uniform(0.75, 1.25),  # noqa: S311
     ) -> None:
@@ -82,6 +84,7 @@ class WaitingBackups:
         self._projects = projects
         self._clock = clock
         self._is_connected = is_connected
+        self._next_dial_s = next_dial_s
         self._is_paused = is_paused
         self._jitter = jitter
         self._busy: set[tuple[str, ...]] = set()
@@ -134,8 +137,8 @@ class WaitingBackups:
                 ],
                 "since": item.since_at,
                 "attempts": item.attempts,
-                "next_try_at": item.next_try_at,
-                "reason": item.reason or self._reason(item.peer_ids),
+                "next_try_at": self._next_try_at(item),
+                "reason": self._reason(item.peer_ids) or item.reason,
             }
             for item in self.all()
         ]
@@ -152,6 +155,16 @@ class WaitingBackups:
             next_try_at=job.not_before_at,
             reason=job.last_error or "",
         )
+
+    def _next_try_at(self, item: Waiting) -> int | None:
+        """Tell when sending is tried next: when a provider is dialled, or when the last failure is old enough."""
+        if not item.peer_ids or self._is_paused():
+            return None
+        now = self._clock()
+        if any(map(self._is_connected, item.peer_ids)):
+            return max(now, item.next_try_at)
+        dials = [wait_s for peer_id in item.peer_ids if (wait_s := self._next_dial_s(peer_id)) is not None]
+        return now + round(min(dials)) if dials else None
 
     def _name_of(self, peer_id: str) -> str:
         device = self._state.devices.get_by_peer_id(peer_id)

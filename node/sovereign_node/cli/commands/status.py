@@ -7,7 +7,8 @@ from typing import Any
 from sovereign_node.cli.application import app
 from sovereign_node.cli.output import Cell, escape, facts, short_id, styled, table
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import format_age, format_count, format_duration, format_price, format_size
+from sovereign_node.services.waiting_words import waiting_text
+from sovereign_node.units import format_age, format_count, format_duration, format_price, format_rate, format_size
 
 
 @command(app, "status")
@@ -27,6 +28,8 @@ def view(state: dict[str, Any], now: int) -> Iterator[Any]:
         yield table(["PROJECT", "!ID", "SOURCES", "LAST BACKUP", "COPIES AT", "PENDING"], _projects(projects, now))
     elif set(state["roles"]) != {"provider"}:
         yield "Nothing is protected yet. Begin with: sovereign protect PATH"
+    for item in state.get("waiting") or ():
+        yield styled(f"! {waiting_text(item, now)}", "yellow")
     if state.get("kit_confirmed") is False:
         yield styled("! The recovery kit is not confirmed. Without it a lost device is lost data.", "bold red")
         yield "  Type it once: sovereign kit confirm"
@@ -42,12 +45,27 @@ def _device(state: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
     if dht:
         network.append(f"DHT {dht.get('mode', '')} with {format_count(int(dht.get('peers', 0)), 'peer')}")
     yield "network", ", ".join(network + ([str(reach)] if reach else []))
+    if limits := state.get("limits"):
+        yield from _limits(limits)
     yield (
         "node",
         f"version {state['version']}"
         + (f", pid {state['pid']}, up for {format_duration(state['uptime_s'])}" if "uptime_s" in state else ""),
     )
     yield from _storage(state)
+
+
+def _limits(limits: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
+    """Say what slows this device down, if anything does."""
+    words = [
+        f"{format_rate(limits[key])} {way}"
+        for key, way in (("upload_bytes_per_s", "up"), ("download_bytes_per_s", "down"))
+        if limits[key]
+    ]
+    if limits["metered"]:
+        words.append("metered network" + (", background work waits" if limits["background_paused"] else ""))
+    if words:
+        yield "limits", ", ".join(words)
 
 
 def _storage(state: dict[str, Any]) -> Iterator[tuple[str, Cell]]:
