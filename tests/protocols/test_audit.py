@@ -24,11 +24,12 @@ from sovereign_protocols.audit.proof import (
     make_answer,
     samples_needed,
 )
-from sovereign_protocols.audit.shell import open_audit, serve_audit
+from sovereign_protocols.audit.shell import AuditClient
 from sovereign_protocols.errors import RemoteProtocolError
 from sovereign_protocols.market.messages import OfferQuery
 from sovereign_protocols.market.refusals import RefusedError
-from sovereign_protocols.market.wire import Refuse
+from sovereign_protocols.requests.shell import Introduction, open_client, serve_requests
+from sovereign_protocols.requests.wire import Refuse
 from sovereign_protocols.settle.signed import NO_HASH, sign_body
 
 CONTRACT = bytes(range(32))
@@ -67,20 +68,17 @@ class AuditWorld:
 
         async def serve() -> None:
             async with far:
-                await serve_audit(
+                await serve_requests(
                     far,
                     desk or self.desk,
-                    certificate=PROVIDER.certificate,
-                    caller_device=caller.device_key.public,
-                    clock=lambda: self.now,
+                    m.PROTOCOL,
+                    Introduction(PROVIDER.certificate, lambda: self.now),
+                    caller.device_key.public,
                 )
 
         self.nursery.start_soon(serve)
-        return open_audit(
-            stream,
-            certificate=caller.certificate,
-            provider_device=PROVIDER.device_key.public,
-            clock=lambda: self.now,
+        return open_client(
+            AuditClient, stream, Introduction(caller.certificate, lambda: self.now), PROVIDER.device_key.public
         )
 
 

@@ -9,9 +9,9 @@ from sovereign_crypto.errors import MalformedError
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, LocalProtocolError, RemoteProtocolError
 from sovereign_protocols.framing import PREFIX, encode_frame
 from sovereign_protocols.market import messages as m
-from sovereign_protocols.market.core import MAX_IN_FLIGHT, ClientStream, ServerStream, StreamState
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.requests.core import MAX_IN_FLIGHT, ClientStream, ServerStream, StreamState
 
 ids = st.binary(min_size=32, max_size=32)
 blobs = st.binary(max_size=100)
@@ -45,7 +45,7 @@ def header_of(frame: bytes) -> bytes:
 
 @given(st.integers(0, 2**32 - 1), MESSAGES)
 def test_messages_round_trip(request_id: int, message: m.Message) -> None:
-    assert m.decode_message(header_of(m.encode_message(request_id, message))) == (request_id, message)
+    assert m.PROTOCOL.decode(header_of(m.encode_message(request_id, message))) == (request_id, message)
 
 
 @given(st.integers(0, 2**32 - 1), MESSAGES, st.data())
@@ -54,7 +54,7 @@ def test_a_damaged_message_is_another_or_none(request_id: int, message: m.Messag
     header[data.draw(st.integers(0, len(header) - 1))] ^= data.draw(st.integers(1, 255))
     outcome: object
     try:
-        outcome = m.decode_message(bytes(header))
+        outcome = m.PROTOCOL.decode(bytes(header))
     except RemoteProtocolError as error:
         outcome = error.code
     assert outcome is ErrorCode.MALFORMED or outcome != (request_id, message)
@@ -80,7 +80,7 @@ def test_a_damaged_message_is_another_or_none(request_id: int, message: m.Messag
 )
 def test_what_is_no_message(value) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
-        m.decode_message(cbor.encode(value))
+        m.PROTOCOL.decode(cbor.encode(value))
     assert caught.value.code is ErrorCode.MALFORMED
 
 
@@ -105,7 +105,7 @@ HELLO = m.Hello(1, b"certificate")
 
 
 def connected() -> tuple[ClientStream, ServerStream]:
-    client, server = ClientStream(), ServerStream()
+    client, server = ClientStream(m.PROTOCOL), ServerStream(m.PROTOCOL)
     server.receive_data(client.greet(HELLO))
     assert server.next_event().message == HELLO
     client.receive_data(server.greet(HELLO))
@@ -132,7 +132,7 @@ def test_every_split_gives_the_same_events(size: int) -> None:
 
 
 def test_a_refused_hello_ends_the_stream() -> None:
-    client, server = ClientStream(), ServerStream()
+    client, server = ClientStream(m.PROTOCOL), ServerStream(m.PROTOCOL)
     server.receive_data(client.greet(HELLO))
     client.receive_data(server.refuse_greeting(m.Refuse("clock_skew", {"peer_time": 1})))
     assert client.next_event().message.reason == "clock_skew"
@@ -148,13 +148,13 @@ def refused(stream, data: bytes) -> ErrorCode:
 
 
 def test_the_server_refuses_what_comes_out_of_turn() -> None:
-    assert refused(ServerStream(), m.encode_message(1, m.OfferQuery())) is ErrorCode.UNEXPECTED
-    assert refused(ServerStream(), m.encode_message(1, HELLO)) is ErrorCode.UNEXPECTED
+    assert refused(ServerStream(m.PROTOCOL), m.encode_message(1, m.OfferQuery())) is ErrorCode.UNEXPECTED
+    assert refused(ServerStream(m.PROTOCOL), m.encode_message(1, HELLO)) is ErrorCode.UNEXPECTED
     for request_id, message in ((1, HELLO), (1, m.Accept(b"")), (2, m.OfferQuery()), (0, m.OfferQuery())):
         _, server = connected()
         assert refused(server, m.encode_message(request_id, message)) is ErrorCode.UNEXPECTED
-    server = ServerStream()
-    server.receive_data(ClientStream().greet(HELLO))
+    server = ServerStream(m.PROTOCOL)
+    server.receive_data(ClientStream(m.PROTOCOL).greet(HELLO))
     assert refused(server, m.encode_message(1, m.OfferQuery())) is ErrorCode.UNEXPECTED
 
 
@@ -166,7 +166,7 @@ def test_the_client_refuses_what_it_did_not_ask_for() -> None:
         client.ask(m.OfferQuery())
         assert refused(client, m.encode_message(request_id, message)) is ErrorCode.UNEXPECTED
     for request_id, message in ((0, m.OfferQuery()), (1, HELLO)):
-        client = ClientStream()
+        client = ClientStream(m.PROTOCOL)
         client.greet(HELLO)
         assert refused(client, m.encode_message(request_id, message)) is ErrorCode.UNEXPECTED
 
@@ -186,7 +186,7 @@ def test_wrong_use_is_our_own_error() -> None:
         lambda: client.ask(m.Accept(b"")),
         lambda: client.greet(HELLO),
         lambda: server.answer(m.OfferAnswer(b"")),
-        lambda: ClientStream().ask(m.OfferQuery()),
+        lambda: ClientStream(m.PROTOCOL).ask(m.OfferQuery()),
     ):
         with pytest.raises(LocalProtocolError):
             call()
@@ -205,6 +205,6 @@ def test_an_end_inside_a_frame_or_before_an_answer() -> None:
 
 
 def test_a_frame_too_large_is_refused_before_it_is_kept() -> None:
-    assert refused(ServerStream(), PREFIX.pack(65_537, 0)) is ErrorCode.TOO_LARGE
-    assert refused(ServerStream(), PREFIX.pack(10, 1)) is ErrorCode.TOO_LARGE
-    assert refused(ServerStream(), encode_frame(b"\xff" * 10)) is ErrorCode.MALFORMED
+    assert refused(ServerStream(m.PROTOCOL), PREFIX.pack(65_537, 0)) is ErrorCode.TOO_LARGE
+    assert refused(ServerStream(m.PROTOCOL), PREFIX.pack(10, 1)) is ErrorCode.TOO_LARGE
+    assert refused(ServerStream(m.PROTOCOL), encode_frame(b"\xff" * 10)) is ErrorCode.MALFORMED

@@ -13,8 +13,9 @@ from sovereign_protocols.market.acts import Act, ActKind, sign_act
 from sovereign_protocols.market.draft import draft_revision, draft_terms
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import Reason, RefusedError
-from sovereign_protocols.market.shell import open_market, serve_market
+from sovereign_protocols.market.shell import MarketClient
 from sovereign_protocols.market.terms import sign_terms
+from sovereign_protocols.requests.shell import Introduction, open_client, serve_requests
 
 
 @pytest.fixture
@@ -34,29 +35,31 @@ class Pair:
 
     async def serve(self) -> None:
         try:
-            await serve_market(
+            await serve_requests(
                 self.far,
                 self.desk,
-                certificate=PROVIDER.certificate,
-                caller_device=self.node.device_key.public,
-                clock=lambda: self.world.now,
+                m.PROTOCOL,
+                Introduction(PROVIDER.certificate, lambda: self.world.now),
+                self.node.device_key.public,
             )
         except (RemoteProtocolError, ConnectionLostError) as error:
             self.errors.append(error)
         await self.far.aclose()
 
     def open(self, *, certificate: bytes | None = None, provider_device: bytes | None = None):
-        return open_market(
+        return open_client(
+            MarketClient,
             self.stream,
-            certificate=self.node.certificate if certificate is None else certificate,
-            provider_device=provider_device or PROVIDER.device_key.public,
-            clock=lambda: self.world.now + self.skew_s,
+            Introduction(
+                self.node.certificate if certificate is None else certificate, lambda: self.world.now + self.skew_s
+            ),
+            provider_device or PROVIDER.device_key.public,
         )
 
 
 async def test_the_whole_life_of_a_contract(world: World, nursery: trio.Nursery) -> None:
     async with Pair(world, nursery).open() as client:
-        assert client.provider == PROVIDER.caller
+        assert client.peer == PROVIDER.caller
         offer = await client.offer()
         terms = draft_terms(offer, CUSTOMER.caller, capacity_bytes=5 * GB, now=NOW, nonce=bytes(16))
         signed = sign_terms(terms, CUSTOMER.device_key)
@@ -157,12 +160,11 @@ async def test_a_provider_cannot_show_anothers_offer(world: World, nursery: trio
     async def trust(certificate: bytes, device_key: bytes, now: int) -> bytes:
         return STRANGER.identity
 
-    async with open_market(
+    async with open_client(
+        MarketClient,
         pair.stream,
-        certificate=CUSTOMER.certificate,
-        provider_device=PROVIDER.device_key.public,
-        clock=lambda: NOW,
-        check=trust,
+        Introduction(CUSTOMER.certificate, lambda: NOW, check=trust),
+        PROVIDER.device_key.public,
     ) as client:
         with pytest.raises(RemoteProtocolError, match="another provider"):
             await client.offer()
@@ -201,8 +203,8 @@ async def test_an_empty_page_ends_the_list(world: World, nursery: trio.Nursery) 
 async def test_a_silent_provider_times_out(world: World, autojump_clock) -> None:
     stream, far = trio.testing.memory_stream_pair()
     with pytest.raises(ConnectionLostError, match="no answer within 10 s"):
-        await open_market(
-            stream, certificate=CUSTOMER.certificate, provider_device=bytes(32), clock=lambda: NOW
+        await open_client(
+            MarketClient, stream, Introduction(CUSTOMER.certificate, lambda: NOW), bytes(32)
         ).__aenter__()
     await far.aclose()
 
@@ -226,8 +228,8 @@ async def test_a_provider_that_leaves_is_an_error(world: World) -> None:
     stream, far = trio.testing.memory_stream_pair()
     await far.send_eof()
     with pytest.raises(ConnectionLostError, match="before the answer"):
-        await open_market(
-            stream, certificate=CUSTOMER.certificate, provider_device=bytes(32), clock=lambda: NOW
+        await open_client(
+            MarketClient, stream, Introduction(CUSTOMER.certificate, lambda: NOW), bytes(32)
         ).__aenter__()
     await far.aclose()
 
@@ -236,8 +238,8 @@ async def test_a_broken_connection_is_one_documented_error(world: World) -> None
     stream, far = trio.testing.memory_stream_pair()
     await far.aclose()
     with pytest.raises(ConnectionLostError, match="broke"):
-        await open_market(
-            stream, certificate=CUSTOMER.certificate, provider_device=bytes(32), clock=lambda: NOW
+        await open_client(
+            MarketClient, stream, Introduction(CUSTOMER.certificate, lambda: NOW), bytes(32)
         ).__aenter__()
 
 

@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
-from sovereign_protocols.market import core, messages, offer, shell, terms
+from sovereign_protocols.market import messages, offer, terms
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.lifecycle import READ_STATES, TRANSITIONS, UPLOAD_STATES, ContractState
 from sovereign_protocols.market.refusals import Reason
+from sovereign_protocols.requests import core, shell
 
 SPEC = (Path(__file__).parents[2] / "protocols" / "specs" / "market.md").read_text(encoding="utf-8")
 HEADINGS = ("Terms", "Messages", "States", "Limits", "Errors", "Security", "Versioning", "Vectors", "Changes")

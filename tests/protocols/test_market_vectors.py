@@ -48,7 +48,7 @@ def test_act() -> None:
 @pytest.mark.parametrize("case", VECTORS["frames"], ids=lambda case: case["type"])
 def test_frames(case) -> None:
     frame = bytes.fromhex(case["frame"])
-    request_id, message = m.decode_message(frame[PREFIX.size :])
+    request_id, message = m.PROTOCOL.decode(frame[PREFIX.size :])
     assert (request_id, type(message).__name__) == (case["id"], case["type"])
     assert m.encode_message(request_id, message) == frame
 

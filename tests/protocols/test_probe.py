@@ -12,15 +12,13 @@ from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, World
 
 from sovereign_protocols.errors import ConnectionLostError, RemoteProtocolError
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
-from sovereign_protocols.market.core import ClientStream
 from sovereign_protocols.market.messages import OfferQuery
 from sovereign_protocols.market.refusals import RefusedError
 from sovereign_protocols.market.terms import countersign, sign_terms
-from sovereign_protocols.market.wire import Hello, Refuse, encode_message
 from sovereign_protocols.probe import messages as m
 from sovereign_protocols.probe.bodies import MAX_WINDOWS, ProbeReceipt, UptimeReport
 from sovereign_protocols.probe.desk import MAX_PROBES_PER_WINDOW, ProbeDesk
-from sovereign_protocols.probe.shell import ProbeClient, open_probe, serve_probe
+from sovereign_protocols.probe.shell import ProbeClient
 from sovereign_protocols.probe.windows import (
     WINDOW_S,
     Maintenance,
@@ -31,6 +29,9 @@ from sovereign_protocols.probe.windows import (
     whole_windows,
     window_of,
 )
+from sovereign_protocols.requests.core import ClientStream
+from sovereign_protocols.requests.shell import Introduction, open_client, serve_requests
+from sovereign_protocols.requests.wire import Hello, Refuse, encode_message
 from sovereign_protocols.settle.signed import sign_body
 
 NOTICE = sign_act(Act(ActKind.MAINTENANCE, bytes(32), bytes(32), NOW, NOW + 900, NOW + 1500), PROVIDER.device_key)
@@ -82,20 +83,17 @@ class ProbeWorld:
 
         async def serve() -> None:
             async with far:
-                await serve_probe(
+                await serve_requests(
                     far,
                     desk or self.desk,
-                    certificate=self.node.certificate,
-                    caller_device=caller.device_key.public,
-                    clock=lambda: self.now,
+                    m.PROTOCOL,
+                    Introduction(self.node.certificate, lambda: self.now),
+                    caller.device_key.public,
                 )
 
         self.nursery.start_soon(serve)
-        return open_probe(
-            stream,
-            certificate=caller.certificate,
-            peer_device=self.node.device_key.public,
-            clock=lambda: self.now,
+        return open_client(
+            ProbeClient, stream, Introduction(caller.certificate, lambda: self.now), self.node.device_key.public
         )
 
 
@@ -162,7 +160,7 @@ async def test_a_wrong_answer_is_no_answer(nursery, fault: str) -> None:
 
 async def test_silence_for_ten_seconds_is_no_answer(autojump_clock) -> None:
     stream, far = trio.testing.memory_stream_pair()
-    core = ClientStream(m.ANSWERS, m.decode_message)
+    core = ClientStream(m.PROTOCOL)
     core.greet(Hello(NOW, b""))
     core.receive_data(encode_message(0, Hello(NOW, b"")))
     core.next_event()
@@ -344,20 +342,13 @@ async def test_a_hundred_providers_cost_less_than_20_kilobits_a_second(nursery) 
     stream = Counted(near)
 
     async def serve() -> None:
-        await serve_probe(
-            far,
-            world.desk,
-            certificate=PROVIDER.certificate,
-            caller_device=CUSTOMER.device_key.public,
-            clock=lambda: NOW,
+        await serve_requests(
+            far, world.desk, m.PROTOCOL, Introduction(PROVIDER.certificate, lambda: NOW), CUSTOMER.device_key.public
         )
 
     nursery.start_soon(serve)
-    async with open_probe(
-        stream,
-        certificate=CUSTOMER.certificate,
-        peer_device=PROVIDER.device_key.public,
-        clock=lambda: NOW,
+    async with open_client(
+        ProbeClient, stream, Introduction(CUSTOMER.certificate, lambda: NOW), PROVIDER.device_key.public
     ) as client:
         await client.probe(bytes(32), CUSTOMER.device_key, NOW)
     # A stream of its own with both certificates for every probe; 2 kB are left for the layers below.

@@ -53,7 +53,7 @@ def test_messages(case) -> None:
 
 @pytest.mark.parametrize("case", VECTORS["frames"], ids=lambda case: case["name"])
 def test_frames(case) -> None:
-    decoder = FrameDecoder(lambda header, _payload: messages.decode_message(header))
+    decoder = FrameDecoder(lambda header, _payload: messages.PROTOCOL.decode(header))
     decoder.receive_data(bytes.fromhex(case["raw"]))
     (request, message), _ = decoder.next_frame()
     assert (request, type(message).__name__) == (case["request"], case["name"])

@@ -12,6 +12,7 @@ from settle_world import SettleWorld
 from sovereign_protocols.errors import ConnectionLostError, RemoteProtocolError
 from sovereign_protocols.market.prices import MONTH_S, Prices, UptimeCount, Usage
 from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.requests.shell import Introduction, open_client, serve_requests
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.accrual import Accrual, PeriodFigures, build_statement, check_statement
 from sovereign_protocols.settle.bodies import (
@@ -24,7 +25,7 @@ from sovereign_protocols.settle.bodies import (
 )
 from sovereign_protocols.settle.lanes import Lane
 from sovereign_protocols.settle.meter import Meter
-from sovereign_protocols.settle.shell import open_settlement, serve_settlement
+from sovereign_protocols.settle.shell import SettlementClient
 from sovereign_protocols.settle.signed import countersign, parse_signed, sign_body
 
 
@@ -200,21 +201,21 @@ class Rig:
 
     async def serve(self, desk) -> None:
         with contextlib.suppress(RemoteProtocolError, ConnectionLostError):
-            await serve_settlement(
+            await serve_requests(
                 self.far,
                 desk,
-                certificate=PROVIDER.certificate,
-                caller_device=CUSTOMER.device_key.public,
-                clock=lambda: NOW,
+                m.PROTOCOL,
+                Introduction(PROVIDER.certificate, lambda: NOW),
+                CUSTOMER.device_key.public,
             )
         await self.far.aclose()
 
     def open(self):
-        return open_settlement(
+        return open_client(
+            SettlementClient,
             self.stream,
-            certificate=CUSTOMER.certificate,
-            provider_device=PROVIDER.device_key.public,
-            clock=lambda: NOW,
+            Introduction(CUSTOMER.certificate, lambda: NOW),
+            PROVIDER.device_key.public,
         )
 
 
@@ -280,11 +281,11 @@ def test_every_message_round_trips() -> None:
         m.NoticeQuery(bytes(32)), m.NoticeList((b"a",)),
     ]  # fmt: skip
     from sovereign_protocols.framing import PREFIX
-    from sovereign_protocols.market.wire import encode_message
+    from sovereign_protocols.requests.wire import encode_message
 
     assert {type(sample) for sample in samples} == set(m.KINDS)
     for number, sample in enumerate(samples):
-        assert m.decode_message(encode_message(number, sample)[PREFIX.size :]) == (number, sample)
+        assert m.PROTOCOL.decode(encode_message(number, sample)[PREFIX.size :]) == (number, sample)
     largest = m.ReceiptList((bytes(1024),) * m.MAX_RECEIPTS)
     assert len(encode_message(2**32 - 1, largest)) < 65_536
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 
 from sovereign_crypto.certificate import Capability, IdentityAnchor, issue_certificate
 from sovereign_crypto.signing import SigningKey
-from sovereign_protocols.market.desk import Caller, ContractRecord, OfferShelf, ProviderDesk
+from sovereign_protocols.market.desk import ContractRecord, OfferShelf, ProviderDesk
 from sovereign_protocols.market.draft import draft_terms
 from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
 from sovereign_protocols.market.policy import ListPricePolicy
 from sovereign_protocols.market.terms import ContractTerms
+from sovereign_protocols.requests.desk import Caller
 
 NOW = 1_800_000_000
 GB = 10**9

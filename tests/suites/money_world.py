@@ -30,7 +30,9 @@ from sovereign_node.store.contracts import Contract
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.prices import UptimeCount
 from sovereign_protocols.market.terms import Agreement, BonusPayer, countersign, sign_terms
-from sovereign_protocols.settle.shell import SettlementClient, open_settlement, serve_settlement
+from sovereign_protocols.requests.shell import Introduction, open_client, serve_requests
+from sovereign_protocols.settle.messages import PROTOCOL
+from sovereign_protocols.settle.shell import SettlementClient
 
 MONTH_WINDOWS = 4320
 
@@ -111,7 +113,7 @@ class MoneyWorld:
             tally=lambda contract_id: self.tallies.get(contract_id, Tally()),
         )
         self.desk = MoneyDesk(
-            key=PROVIDER.device_key,
+            device_key=PROVIDER.device_key,
             state=provider,
             book=self.books["provider"],
             meter=self.meter,
@@ -166,23 +168,23 @@ class MoneyWorld:
         ours, theirs = trio.testing.memory_stream_pair()
 
         async def serve() -> None:
-            await serve_settlement(
+            await serve_requests(
                 theirs,
                 self.desk,
-                certificate=PROVIDER.certificate,
-                caller_device=CUSTOMER.device_key.public,
-                clock=lambda: self.now,
+                PROTOCOL,
+                Introduction(PROVIDER.certificate, lambda: self.now),
+                CUSTOMER.device_key.public,
             )
 
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(serve)
             try:
-                async with open_settlement(
+                async with open_client(
+                    SettlementClient,
                     ours,
-                    certificate=CUSTOMER.certificate,
-                    provider_device=PROVIDER.device_key.public,
-                    clock=lambda: self.now,
+                    Introduction(CUSTOMER.certificate, lambda: self.now),
+                    PROVIDER.device_key.public,
                 ) as client:
                     yield client
             except Exception as error:  # noqa: BLE001 - raised again outside of the nursery

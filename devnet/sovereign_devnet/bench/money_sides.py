@@ -21,10 +21,10 @@ from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.provider_meter import ProviderMeter
 from sovereign_node.services.money.tally import Tally
 from sovereign_node.store import State, open_state
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.prices import LIST_PRICES, MONTH_S
 from sovereign_protocols.market.terms import ContractTerms, countersign, sign_terms
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import MeterReport, Receipt
 from sovereign_protocols.settle.signed import Signed, parse_signed
@@ -66,7 +66,7 @@ class Sides:
         self.meter = self.meter_over(self._store)
         notes = NoteKeeper(provider, self._identities["provider"], self._keys["provider"], self._clock, self._books)
         self._desk = MoneyDesk(
-            key=self._keys["provider"],
+            device_key=self._keys["provider"],
             state=provider,
             book=self._books["provider"],
             meter=self.meter,

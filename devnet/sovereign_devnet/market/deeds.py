@@ -18,11 +18,11 @@ from sovereign_node.errors import NodeError
 from sovereign_node.node import Node
 from sovereign_node.services.contract_book import agreement_statements, begin_accrual, contract_row
 from sovereign_node.store.contracts import Contract
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.draft import draft_terms
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import RefusedError
 from sovereign_protocols.market.terms import BonusPayer, sign_terms
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle.bodies import Voucher
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import parse_signed, sign_body

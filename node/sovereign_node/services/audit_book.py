@@ -11,7 +11,7 @@ from sovereign_node.store import State
 from sovereign_node.store.audits import FAILED, AuditRecord
 from sovereign_node.store.contracts import LIVE_STATES
 from sovereign_protocols.audit.bodies import AuditAnswer, AuditChallenge, AuditVerdict
-from sovereign_protocols.market.desk import Caller
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle.signed import Signed
 
 #: Told a contract and a verdict that this provider failed.

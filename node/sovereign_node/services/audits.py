@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
@@ -23,7 +24,7 @@ from sovereign_node.services.audit_book import OnFailed, StateAuditBook, note_fa
 from sovereign_node.services.audit_plan import DAY_S, AuditPlan, has_failed_by_silence
 from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.own_identity import OwnIdentity
-from sovereign_node.services.peer_check import known_identity_check
+from sovereign_node.services.peer_check import introduction_of, known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.placements import Placements
 from sovereign_node.services.project_targets import ProjectTargets
@@ -33,10 +34,11 @@ from sovereign_node.store.contracts import LIVE_STATES, Contract
 from sovereign_node.vault.errors import TargetError
 from sovereign_protocols.audit.bodies import AuditAnswer, AuditChallenge, AuditVerdict, Method, Outcome
 from sovereign_protocols.audit.desk import AuditDesk
-from sovereign_protocols.audit.messages import PROTOCOL_ID
+from sovereign_protocols.audit.messages import PROTOCOL, PROTOCOL_ID
 from sovereign_protocols.audit.proof import Proof, is_intact, judge_hash, judge_leaf
-from sovereign_protocols.audit.shell import AuditClient, open_audit, serve_audit
+from sovereign_protocols.audit.shell import AuditClient
 from sovereign_protocols.errors import ProtocolError
+from sovereign_protocols.requests.shell import open_client, serve_requests
 from sovereign_protocols.settle.signed import NO_HASH, Signed, sign_body
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ class Audits:
         self._placements = placements
         self._repairs = repairs
         self._clock = clock
-        self._check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
+        check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
+        self._introduction = partial(introduction_of, identity, clock, check)
         self._sleep = sleep
         self._random = choose or random.SystemRandom()
         self._thinned_at = 0
@@ -116,15 +119,8 @@ class Audits:
 
     async def handle(self, stream: PeerStream) -> None:
         """Serve one audit stream."""
-        await serve_audit(
-            stream,
-            self._desk,
-            certificate=self._identity.certificate.raw,
-            caller_device=public_key_from_peer_id(stream.peer_id),
-            clock=self._clock,
-            check=self._check,
-            network_id=self._identity.network_id,
-        )
+        caller_device = public_key_from_peer_id(stream.peer_id)
+        await serve_requests(stream, self._desk, PROTOCOL, self._introduction(), caller_device)
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
@@ -332,14 +328,7 @@ class Audits:
     @asynccontextmanager
     async def _session(self, contract: Contract) -> AsyncIterator[AuditClient]:
         stream = await self._finder.open_stream(peer_id_from_public_key(contract.provider_device), PROTOCOL_ID)
-        async with open_audit(
-            stream,
-            certificate=self._identity.certificate.raw,
-            provider_device=contract.provider_device,
-            clock=self._clock,
-            check=self._check,
-            network_id=self._identity.network_id,
-        ) as client:
+        async with open_client(AuditClient, stream, self._introduction(), contract.provider_device) as client:
             yield client
 
 

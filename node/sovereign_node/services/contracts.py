@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import structlog
 import trio
@@ -26,21 +27,22 @@ from sovereign_node.services.contract_book import (
     contract_row,
 )
 from sovereign_node.services.own_identity import OwnIdentity
-from sovereign_node.services.peer_check import known_identity_check
+from sovereign_node.services.peer_check import introduction_of, known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
 from sovereign_protocols.market.desk import OfferShelf, ProviderDesk
 from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance
-from sovereign_protocols.market.messages import PROTOCOL_ID
+from sovereign_protocols.market.messages import PROTOCOL, PROTOCOL_ID
 from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
 from sovereign_protocols.market.policy import AcceptPolicy, ListPricePolicy, ProviderFacts
 from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.market.refusals import Reason, RefusedError
-from sovereign_protocols.market.shell import MarketClient, open_market, serve_market
+from sovereign_protocols.market.shell import MarketClient
 from sovereign_protocols.market.terms import MAX_OBSERVERS, NO_HASH, ContractTerms, agree, parse_terms, sign_terms
 from sovereign_protocols.recovery.record import ContractEntry
+from sovereign_protocols.requests.shell import open_client, serve_requests
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +84,8 @@ class Contracts:
         self._chunk_store = chunk_store
         self._finder = finder
         self._clock = clock
-        self._check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
+        check = known_identity_check(identity, IdentityDirectory(chunk_store, identity.network_id))
+        self._introduction = partial(introduction_of, identity, clock, check)
         self._offer_seq = 0
         self._shelf = OfferShelf(self._make_offer)
         self._desk = ProviderDesk(
@@ -98,15 +101,8 @@ class Contracts:
 
     async def handle(self, stream: PeerStream) -> None:
         """Serve one market stream of a customer."""
-        await serve_market(
-            stream,
-            self._desk,
-            certificate=self._identity.certificate.raw,
-            caller_device=public_key_from_peer_id(stream.peer_id),
-            clock=self._clock,
-            check=self._check,
-            network_id=self._identity.network_id,
-        )
+        caller_device = public_key_from_peer_id(stream.peer_id)
+        await serve_requests(stream, self._desk, PROTOCOL, self._introduction(), caller_device)
 
     def current_offer(self) -> SignedOffer:
         """Return the offer that is valid now."""
@@ -158,7 +154,7 @@ class Contracts:
         """
         async with self.session(peer_id) as client:
             offer = await client.offer()
-            own = client.provider.identity == self._identity.identity_id
+            own = client.peer.identity == self._identity.identity_id
             terms = self._terms(offer.offer, b"" if own else offer.hash, capacity_bytes, months)
             if not own:
                 terms = replace(terms, observers=await trio.to_thread.run_sync(self._observers))
@@ -219,14 +215,8 @@ class Contracts:
         """Talk to a provider; what goes wrong becomes a sentence."""
         stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
         try:
-            async with open_market(
-                stream,
-                certificate=self._identity.certificate.raw,
-                provider_device=public_key_from_peer_id(peer_id),
-                clock=self._clock,
-                check=self._check,
-                network_id=self._identity.network_id,
-            ) as client:
+            device = public_key_from_peer_id(peer_id)
+            async with open_client(MarketClient, stream, self._introduction(), device) as client:
                 yield client
         except ProtocolError as error:
             raise market_error(error, peer_id, self._clock()) from error

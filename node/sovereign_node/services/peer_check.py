@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from sovereign_crypto.certificate import verify_certificate
 from sovereign_crypto.identity import IdentityLog
 from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.own_identity import OwnIdentity
-from sovereign_protocols.market.shell import PeerCheck
+from sovereign_protocols.requests.shell import Introduction, PeerCheck
+
+
+def introduction_of(
+    identity: OwnIdentity, clock: Callable[[], int], check: PeerCheck | None = None
+) -> Introduction:
+    """Say who this device is, with the certificate of this moment.
+
+    Args:
+        identity: own.
+        clock: wall time.
+        check: proves the identities of others.
+    """
+    return Introduction(identity.certificate.raw, clock, identity.network_id, check)
 
 
 def known_identity_check(identity: OwnIdentity, directory: IdentityDirectory) -> PeerCheck:

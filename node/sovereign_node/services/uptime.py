@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,6 +18,7 @@ from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.services.own_identity import OwnIdentity
+from sovereign_node.services.peer_check import introduction_of
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.uptime_book import UptimeBook
 from sovereign_node.store import State
@@ -26,9 +28,10 @@ from sovereign_protocols.market.refusals import RefusedError
 from sovereign_protocols.market.terms import Agreement
 from sovereign_protocols.probe.bodies import MAX_WINDOWS
 from sovereign_protocols.probe.desk import ProbeDesk
-from sovereign_protocols.probe.messages import PROTOCOL_ID
-from sovereign_protocols.probe.shell import ProbeClient, open_probe, serve_probe
+from sovereign_protocols.probe.messages import PROTOCOL, PROTOCOL_ID
+from sovereign_protocols.probe.shell import ProbeClient
 from sovereign_protocols.probe.windows import WINDOW_S, window_of
+from sovereign_protocols.requests.shell import open_client, serve_requests
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -81,6 +84,7 @@ class Uptime:
         self._finder = finder
         self._clock = clock
         self._is_online = is_online
+        self._introduction = partial(introduction_of, identity, clock)
         self._sleep = sleep
         self._jitter = jitter
         self.book = UptimeBook(state, identity.identity_id, keys.public, clock, identity.network_id)
@@ -89,14 +93,8 @@ class Uptime:
 
     async def handle(self, stream: PeerStream) -> None:
         """Serve one probe stream."""
-        await serve_probe(
-            stream,
-            self._desk,
-            certificate=self._identity.certificate.raw,
-            caller_device=public_key_from_peer_id(stream.peer_id),
-            clock=self._clock,
-            network_id=self._identity.network_id,
-        )
+        caller_device = public_key_from_peer_id(stream.peer_id)
+        await serve_requests(stream, self._desk, PROTOCOL, self._introduction(), caller_device)
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
@@ -251,11 +249,6 @@ class Uptime:
     @asynccontextmanager
     async def _session(self, peer_id: str) -> AsyncIterator[ProbeClient]:
         stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
-        async with open_probe(
-            stream,
-            certificate=self._identity.certificate.raw,
-            peer_device=public_key_from_peer_id(peer_id),
-            clock=self._clock,
-            network_id=self._identity.network_id,
-        ) as client:
+        device = public_key_from_peer_id(peer_id)
+        async with open_client(ProbeClient, stream, self._introduction(), device) as client:
             yield client

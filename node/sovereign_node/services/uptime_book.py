@@ -11,12 +11,12 @@ from sovereign_node.store import State
 from sovereign_node.store.contracts import LIVE_STATES, Contract
 from sovereign_node.store.uptime import Appointment, MaintenanceNotice
 from sovereign_protocols.market.acts import ActKind, SignedAct, parse_act
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.prices import UptimeCount
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.terms import Agreement
 from sovereign_protocols.probe.bodies import ProbeReceipt
 from sovereign_protocols.probe.windows import Maintenance, count_windows, excluded_windows, whole_windows
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle.signed import Signed
 
 #: Each costs a probe in ten minutes; a stranger must not make this device probe without end.

@@ -11,11 +11,10 @@ from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_protocols.audit import messages as m
 from sovereign_protocols.audit.bodies import AuditAnswer, AuditChallenge, AuditVerdict, Outcome
 from sovereign_protocols.audit.proof import make_answer
-from sovereign_protocols.errors import RemoteProtocolError
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.refusals import Reason, RefusedError
-from sovereign_protocols.market.wire import Message, Refuse
+from sovereign_protocols.requests.desk import Caller, Desk
+from sovereign_protocols.requests.wire import Message
 from sovereign_protocols.settle.signed import NO_HASH, Body, Signed, parse_signed, sign_body
 
 #: A sweep over a small contract and its daily samples fit; more would only keep the disk busy.
@@ -47,7 +46,7 @@ class AuditBook(Protocol):
         ...
 
 
-class AuditDesk:
+class AuditDesk(Desk[AuditBook]):
     """Answers challenges about this provider's chunks.
 
     Args:
@@ -65,28 +64,18 @@ class AuditDesk:
         clock: Callable[[], int],
         network_id: bytes = NETWORK_ID_MAIN,
     ) -> None:
-        self._key = device_key
-        self._book = book
-        self._clock = clock
-        self._network_id = network_id
+        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
         self._hour = 0
         self._asked: dict[bytes, int] = {}
 
-    def handle(self, caller: Caller, request: Message) -> Message:
-        """Answer one request."""
-        try:
-            match request:
-                case m.Challenge(challenge=raw):
-                    return self._challenge(caller, raw)
-                case m.VerdictNote():
-                    return self._verdict(caller, request)
-                case _:
-                    raise RefusedError(Reason.MALFORMED)
-        except RefusedError as refusal:
-            return Refuse.of(refusal)
-        except RemoteProtocolError as error:
-            reason = Reason.SIGNATURE if error.code.value == "signature" else Reason.MALFORMED
-            return Refuse(reason.value, {})
+    def _answer(self, caller: Caller, request: Message) -> Message:
+        match request:
+            case m.Challenge(challenge=raw):
+                return self._challenge(caller, raw)
+            case m.VerdictNote():
+                return self._verdict(caller, request)
+            case _:
+                raise RefusedError(Reason.MALFORMED)
 
     def _signed_by(self, device: bytes, raw: bytes, kind: type[Kind]) -> Signed[Kind]:
         signed = parse_signed(raw, kind, self._network_id)

@@ -9,7 +9,7 @@ from typing import Final
 
 from sovereign_crypto.merkle import LEAF_BYTES, MAX_PATH_NODES
 from sovereign_crypto.schema import bounded_bytes, byte_string, list_of
-from sovereign_protocols.market.wire import Hello, Message, Refuse, fields_schema, make_decoder
+from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, fields_schema
 from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
 
 PROTOCOL_ID: Final = "/sovereign/audit/1.0.0"
@@ -59,6 +59,6 @@ class VerdictKept(Message):
 
 
 KINDS: Final[tuple[type[Message], ...]] = (Hello, Refuse, Challenge, Answer, VerdictNote, VerdictKept)
-decode_message: Final = make_decoder(KINDS)
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {Challenge: Answer, VerdictNote: VerdictKept}
+PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sovereign_crypto.certificate import DeviceCertificate, check_validity, parse_certificate
-from sovereign_crypto.errors import CryptoError, SignatureError
+from sovereign_crypto.errors import CryptoError
 from sovereign_crypto.schema import Check, bounded_bytes, byte_string, check_schema, integer, list_of, text
 from sovereign_crypto.signing import SigningKey
-from sovereign_crypto.statement import NETWORK_ID_MAIN, Statement, StatementType, parse_statement, sign_statement
+from sovereign_crypto.statement import NETWORK_ID_MAIN, Statement, StatementType, sign_statement
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
+from sovereign_protocols.statements import read_statement
 
 VERSION: Final = 1
 #: A record of a device that is gone misleads others for a day at most.
@@ -137,15 +138,13 @@ def parse_peer_record(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> Signed
     Raises:
         RemoteProtocolError: code signature or malformed.
     """
-    try:
-        statement = parse_statement(
-            raw, expected=StatementType.PEER_RECORD, network_id=network_id, max_bytes=MAX_RECORD_BYTES
-        )
-        return _read(statement, network_id)
-    except SignatureError as error:
-        raise RemoteProtocolError(ErrorCode.SIGNATURE, str(error)) from error
-    except CryptoError as error:
-        raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from error
+    return read_statement(
+        raw,
+        lambda statement: _read(statement, network_id),
+        expected=StatementType.PEER_RECORD,
+        network_id=network_id,
+        max_bytes=MAX_RECORD_BYTES,
+    )
 
 
 def _read(statement: Statement, network_id: bytes) -> SignedPeerRecord:

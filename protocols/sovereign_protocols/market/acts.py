@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.schema import Check, byte_string, check_schema, integer
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import (
     NETWORK_ID_MAIN,
     Statement,
     StatementType,
-    parse_statement,
     sign_same_content,
     sign_statement,
 )
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
 from sovereign_protocols.market.offer import MAX_TIME
+from sovereign_protocols.statements import read_statement
 
 VERSION: Final = 1
 MAX_ACT_BYTES: Final = 1024
@@ -126,14 +125,9 @@ def parse_act(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> SignedAct:
     Raises:
         RemoteProtocolError: code signature or malformed.
     """
-    try:
-        return _read(
-            parse_statement(raw, expected=StatementType.ACCEPTANCE, network_id=network_id, max_bytes=MAX_ACT_BYTES)
-        )
-    except SignatureError as error:
-        raise RemoteProtocolError(ErrorCode.SIGNATURE, str(error)) from error
-    except CryptoError as error:
-        raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from error
+    return read_statement(
+        raw, _read, expected=StatementType.ACCEPTANCE, network_id=network_id, max_bytes=MAX_ACT_BYTES
+    )
 
 
 def countersign_act(signed: SignedAct, device_key: SigningKey, network_id: bytes = NETWORK_ID_MAIN) -> SignedAct:

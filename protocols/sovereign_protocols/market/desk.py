@@ -13,7 +13,6 @@ from typing import Final, Protocol
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
-from sovereign_protocols.errors import RemoteProtocolError
 from sovereign_protocols.market import messages as m
 from sovereign_protocols.market.acts import ActKind, SignedAct, countersign_act, parse_act
 from sovereign_protocols.market.lifecycle import (
@@ -37,17 +36,11 @@ from sovereign_protocols.market.terms import (
     countersign,
     parse_terms,
 )
+from sovereign_protocols.requests.desk import Caller, Desk
+from sovereign_protocols.requests.wire import Message
 
 #: Renewed when half of its life is over, so that nobody receives an offer about to expire.
 RENEW_BEFORE_S: Final = 900
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: the connection's device and the identity that its certificate proves."""
-
-    identity: bytes
-    device: bytes
 
 
 @dataclass(frozen=True)
@@ -143,7 +136,7 @@ class OfferShelf:
         self._valid = {key: signed for key, signed in self._valid.items() if signed.is_valid_at(now)}
 
 
-class ProviderDesk:
+class ProviderDesk(Desk[ContractBook]):
     """Answers requests about contracts for one provider.
 
     Args:
@@ -169,34 +162,13 @@ class ProviderDesk:
         clock: Callable[[], int],
         network_id: bytes = NETWORK_ID_MAIN,
     ) -> None:
-        self._key = device_key
+        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
         self._identity = identity
         self._capacity = capacity
-        self._book = book
         self._offers = offers
         self._policy = policy
-        self._clock = clock
-        self._network_id = network_id
 
-    def handle(self, caller: Caller, request: m.Message) -> m.Message:
-        """Answer one request.
-
-        Args:
-            caller: authenticated.
-            request: a request of the protocol.
-
-        Returns:
-            Its answer, or a refusal.
-        """
-        try:
-            return self._answer(caller, request)
-        except RefusedError as refusal:
-            return m.Refuse.of(refusal)
-        except RemoteProtocolError as error:
-            reason = Reason.SIGNATURE if error.code.value == "signature" else Reason.MALFORMED
-            return m.Refuse(reason.value, {})
-
-    def _answer(self, caller: Caller, request: m.Message) -> m.Message:
+    def _answer(self, caller: Caller, request: Message) -> Message:
         match request:
             case m.OfferQuery():
                 return m.OfferAnswer(self._offers.current(self._clock()).raw)

@@ -6,10 +6,10 @@ Source: protocols/specs/market.md, "Opening".
 import dataclasses
 from typing import Final
 
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.offer import SignedOffer
 from sovereign_protocols.market.prices import MONTH_S, PERMILLE
 from sovereign_protocols.market.terms import Agreement, BonusPayer, ContractTerms
+from sovereign_protocols.requests.desk import Caller
 
 DEFAULT_MONTHS: Final = 12
 

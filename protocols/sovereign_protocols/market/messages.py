@@ -3,6 +3,7 @@
 Source: protocols/specs/market.md, "Messages".
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,10 +12,12 @@ from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.offer import MAX_BYTES, MAX_OFFER_BYTES
 from sovereign_protocols.market.terms import MAX_TERMS_BYTES
-from sovereign_protocols.market.wire import Hello, Message, Refuse, encode_message, fields_schema, make_decoder
+from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, encode_message, fields_schema
 
 __all__ = [
+    "ANSWERS",
     "KINDS",
+    "PROTOCOL",
     "PROTOCOL_ID",
     "Accept",
     "Amend",
@@ -32,7 +35,6 @@ __all__ = [
     "Propose",
     "Refuse",
     "StateQuery",
-    "decode_message",
     "encode_message",
 ]
 
@@ -228,4 +230,14 @@ KINDS: Final[tuple[type[Message], ...]] = (
     ContractList,
     Refuse,
 )
-decode_message: Final = make_decoder(KINDS)
+
+ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
+    OfferQuery: OfferAnswer,
+    Propose: Accept,
+    Amend: Accept,
+    Notice: NoticeKept,
+    Close: Closed,
+    StateQuery: LatestState,
+    ListQuery: ContractList,
+}
+PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -7,12 +7,12 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.schema import Check, byte_string, check_schema, integer, list_of, text
 from sovereign_crypto.signing import SigningKey
-from sovereign_crypto.statement import NETWORK_ID_MAIN, Statement, StatementType, parse_statement, sign_statement
+from sovereign_crypto.statement import NETWORK_ID_MAIN, Statement, StatementType, sign_statement
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
 from sovereign_protocols.market.prices import PERMILLE, Prices
+from sovereign_protocols.statements import read_statement
 
 VERSION: Final = 1
 #: Half an hour bounds how long a price binds; the provider renews the offer well before.
@@ -191,11 +191,6 @@ def parse_offer(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> SignedOffer:
     Raises:
         RemoteProtocolError: code signature or malformed.
     """
-    try:
-        return _read(
-            parse_statement(raw, expected=StatementType.OFFER, network_id=network_id, max_bytes=MAX_OFFER_BYTES)
-        )
-    except SignatureError as error:
-        raise RemoteProtocolError(ErrorCode.SIGNATURE, str(error)) from error
-    except CryptoError as error:
-        raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from error
+    return read_statement(
+        raw, _read, expected=StatementType.OFFER, network_id=network_id, max_bytes=MAX_OFFER_BYTES
+    )

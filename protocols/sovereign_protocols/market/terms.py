@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.schema import Check, byte_string, check_schema, integer, list_of, text
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import (
     NETWORK_ID_MAIN,
     Statement,
     StatementType,
-    parse_statement,
     sign_same_content,
     sign_statement,
 )
@@ -28,6 +26,7 @@ from sovereign_protocols.market.offer import (
     MAX_TIME,
 )
 from sovereign_protocols.market.prices import PERMILLE, Prices
+from sovereign_protocols.statements import read_statement
 
 VERSION: Final = 1
 MAX_TERMS_BYTES: Final = 2048
@@ -270,14 +269,9 @@ def parse_terms(raw: bytes, network_id: bytes = NETWORK_ID_MAIN) -> SignedTerms:
     Raises:
         RemoteProtocolError: code signature or malformed.
     """
-    try:
-        return _read(
-            parse_statement(raw, expected=StatementType.CONTRACT, network_id=network_id, max_bytes=MAX_TERMS_BYTES)
-        )
-    except SignatureError as error:
-        raise RemoteProtocolError(ErrorCode.SIGNATURE, str(error)) from error
-    except CryptoError as error:
-        raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from error
+    return read_statement(
+        raw, _read, expected=StatementType.CONTRACT, network_id=network_id, max_bytes=MAX_TERMS_BYTES
+    )
 
 
 def countersign(signed: SignedTerms, device_key: SigningKey, network_id: bytes = NETWORK_ID_MAIN) -> Agreement:

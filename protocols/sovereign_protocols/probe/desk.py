@@ -8,15 +8,14 @@ from typing import Final, Protocol
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
-from sovereign_protocols.errors import RemoteProtocolError
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.terms import Agreement, agree, parse_terms
-from sovereign_protocols.market.wire import Message, Refuse
 from sovereign_protocols.probe import messages as m
 from sovereign_protocols.probe.bodies import ProbeReceipt, UptimeReport
 from sovereign_protocols.probe.windows import window_of
+from sovereign_protocols.requests.desk import Caller, Desk
+from sovereign_protocols.requests.wire import Message
 from sovereign_protocols.settle.signed import Signed, parse_signed, sign_body
 
 #: An observer needs one answer in a window; more are for retries.
@@ -59,7 +58,7 @@ class ProbeBook(Protocol):
         ...
 
 
-class ProbeDesk:
+class ProbeDesk(Desk[ProbeBook]):
     """Answers probes about this node, and questions about what it saw of others.
 
     Args:
@@ -77,32 +76,22 @@ class ProbeDesk:
         clock: Callable[[], int],
         network_id: bytes = NETWORK_ID_MAIN,
     ) -> None:
-        self._key = device_key
-        self._book = book
-        self._clock = clock
-        self._network_id = network_id
+        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
         self._window = 0
         self._probes: dict[bytes, int] = {}
 
-    def handle(self, caller: Caller, request: Message) -> Message:
-        """Answer one request."""
-        try:
-            match request:
-                case m.Probe():
-                    return self._probe(caller, request)
-                case m.ProbeRecord(receipt=raw):
-                    return self._record(caller, raw)
-                case m.WindowsQuery():
-                    return self._windows(caller, request)
-                case m.Appoint():
-                    return self._appoint(caller, request)
-                case _:
-                    raise RefusedError(Reason.MALFORMED)
-        except RefusedError as refusal:
-            return Refuse.of(refusal)
-        except RemoteProtocolError as error:
-            reason = Reason.SIGNATURE if error.code.value == "signature" else Reason.MALFORMED
-            return Refuse(reason.value, {})
+    def _answer(self, caller: Caller, request: Message) -> Message:
+        match request:
+            case m.Probe():
+                return self._probe(caller, request)
+            case m.ProbeRecord(receipt=raw):
+                return self._record(caller, raw)
+            case m.WindowsQuery():
+                return self._windows(caller, request)
+            case m.Appoint():
+                return self._appoint(caller, request)
+            case _:
+                raise RefusedError(Reason.MALFORMED)
 
     def _probe(self, caller: Caller, probe: m.Probe) -> m.ProbeAnswer:
         now = self._clock()

@@ -11,8 +11,8 @@ from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.offer import MAX_TIME
 from sovereign_protocols.market.terms import MAX_TERMS_BYTES
-from sovereign_protocols.market.wire import Hello, Message, Refuse, fields_schema, make_decoder
 from sovereign_protocols.probe.bodies import MAX_WINDOWS, is_nonce
+from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, fields_schema
 from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
 
 PROTOCOL_ID: Final = "/sovereign/probe/1.0.0"
@@ -113,7 +113,6 @@ KINDS: Final[tuple[type[Message], ...]] = (
     Appoint,
     Appointed,
 )
-decode_message: Final = make_decoder(KINDS)
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     Probe: ProbeAnswer,
@@ -121,3 +120,4 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     WindowsQuery: WindowsAnswer,
     Appoint: Appointed,
 }
+PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -3,18 +3,15 @@
 Source: protocols/specs/settle.md, "Answering".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
-from sovereign_crypto.signing import SigningKey
-from sovereign_crypto.statement import NETWORK_ID_MAIN
-from sovereign_protocols.errors import RemoteProtocolError
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.terms import Agreement
-from sovereign_protocols.market.wire import Message, Refuse
+from sovereign_protocols.requests.desk import Caller, Desk
+from sovereign_protocols.requests.wire import Message
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.accrual import check_statement
 from sovereign_protocols.settle.bodies import (
@@ -84,7 +81,7 @@ class SettlementBook(Protocol):
         ...
 
 
-class SettlementDesk:
+class SettlementDesk(Desk[SettlementBook]):
     """Answers requests about money for one provider.
 
     Args:
@@ -94,35 +91,17 @@ class SettlementDesk:
         network_id: 32 bytes.
     """
 
-    def __init__(
-        self,
-        *,
-        device_key: SigningKey,
-        book: SettlementBook,
-        clock: Callable[[], int],
-        network_id: bytes = NETWORK_ID_MAIN,
-    ) -> None:
-        self._key = device_key
-        self._book = book
-        self._clock = clock
-        self._network_id = network_id
-
-    def handle(self, caller: Caller, request: Message) -> Message:
-        """Answer one request; evidence of cheating is kept even though the request is refused."""
+    def _answer(self, caller: Caller, request: Message) -> Message:
         try:
             with self._book.transaction():
-                return self._answer(caller, request)
+                return self._judge(caller, request)
         except EquivocationError as proof:
+            # Kept although the request is refused: it proves that the customer cheats.
             contract_id = parse_signed(proof.known, Voucher, self._network_id).body.contract
             self._book.add_evidence(contract_id, proof, self._clock())
-            return Refuse.of(proof)
-        except RefusedError as refusal:
-            return Refuse.of(refusal)
-        except RemoteProtocolError as error:
-            reason = Reason.SIGNATURE if error.code.value == "signature" else Reason.MALFORMED
-            return Refuse(reason.value, {})
+            raise
 
-    def _answer(self, caller: Caller, request: Message) -> Message:
+    def _judge(self, caller: Caller, request: Message) -> Message:
         match request:
             case m.VoucherNote(voucher=raw):
                 return self._voucher(caller, raw)

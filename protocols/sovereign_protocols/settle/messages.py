@@ -10,7 +10,7 @@ from typing import Final
 from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.offer import MAX_TIME
-from sovereign_protocols.market.wire import Hello, Message, Refuse, fields_schema, make_decoder
+from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, fields_schema
 from sovereign_protocols.settle.bodies import MAX_AMOUNT
 from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
 
@@ -192,7 +192,6 @@ KINDS: Final[tuple[type[Message], ...]] = (
     NoticeQuery,
     NoticeList,
 )
-decode_message: Final = make_decoder(KINDS)
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     VoucherNote: VoucherKept,
@@ -205,3 +204,4 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     CreditOffer: CreditAnswer,
     NoticeQuery: NoticeList,
 }
+PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -3,19 +3,12 @@
 Source: protocols/specs/settle.md.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TypeVar
 
-import trio
-
-from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
 from sovereign_protocols.market.acts import SignedAct, parse_act
-from sovereign_protocols.market.core import ClientStream, ServerStream
-from sovereign_protocols.market.desk import Caller
-from sovereign_protocols.market.shell import Desk, PeerCheck, ask, certificate_check, greet, serve_requests
+from sovereign_protocols.requests.shell import RequestClient
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import (
     CreditNote,
@@ -31,21 +24,10 @@ from sovereign_protocols.settle.signed import Body, Signed, parse_signed
 Kind = TypeVar("Kind", bound=Body)
 
 
-class SettlementClient:
-    """Asks one provider about money; use `open_settlement`. Not for several tasks at once.
+class SettlementClient(RequestClient):
+    """Asks one provider about money; use `open_client`."""
 
-    Args:
-        stream: to the provider.
-        core: ready for requests.
-        provider: the provider's identity and device.
-        network_id: 32 bytes.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, core: ClientStream, provider: Caller, network_id: bytes) -> None:
-        self._stream = stream
-        self._core = core
-        self._network_id = network_id
-        self.provider = provider
+    PROTOCOL = m.PROTOCOL
 
     async def send_voucher(self, voucher: Signed[Voucher]) -> m.VoucherKept:
         """Hand in a voucher that was stored durably before; the same again has no further effect.
@@ -56,30 +38,30 @@ class SettlementClient:
         Raises:
             RefusedError: reason sequence (seq), amount (cumulative) or equivocation.
         """
-        kept = await ask(self._stream, self._core, m.VoucherNote(voucher.raw), m.VoucherKept)
+        kept = await self._ask(m.VoucherNote(voucher.raw), m.VoucherKept)
         self._check_kept(kept.hash, voucher)
         return kept
 
     async def send_transfer(self, receipt: Signed[TransferReceipt]) -> None:
         """Hand in what was moved."""
-        kept = await ask(self._stream, self._core, m.TransferNote(receipt.raw), m.Kept)
+        kept = await self._ask(m.TransferNote(receipt.raw), m.Kept)
         self._check_kept(kept.hash, receipt)
 
     async def dispute(self, dispute: Signed[MeterDispute]) -> None:
         """Hand in own figures against a report."""
-        kept = await ask(self._stream, self._core, m.DisputeNote(dispute.raw), m.Kept)
+        kept = await self._ask(m.DisputeNote(dispute.raw), m.Kept)
         self._check_kept(kept.hash, dispute)
 
     async def report(self, contract_id: bytes) -> Signed[MeterReport]:
         """Ask for a meter report up to now."""
-        answer = await ask(self._stream, self._core, m.ReportQuery(contract_id), m.ReportAnswer)
+        answer = await self._ask(m.ReportQuery(contract_id), m.ReportAnswer)
         report = parse_signed(answer.report, MeterReport, self._network_id)
         self._check_provider(report, report.body.contract == contract_id)
         return report
 
     async def receipts(self, contract_id: bytes, after: int = 0) -> list[Signed[Receipt]]:
         """Ask for receipts with numbers above `after`: one page, in order and chained."""
-        answer = await ask(self._stream, self._core, m.ReceiptQuery(contract_id, after), m.ReceiptList)
+        answer = await self._ask(m.ReceiptQuery(contract_id, after), m.ReceiptList)
         found = [parse_signed(raw, Receipt, self._network_id) for raw in answer.receipts]
         for number, receipt in enumerate(found, start=after + 1):
             self._check_provider(receipt, (receipt.body.contract, receipt.body.seq) == (contract_id, number))
@@ -93,7 +75,7 @@ class SettlementClient:
         Raises:
             RefusedError: reason state, while the period runs.
         """
-        answer = await ask(self._stream, self._core, m.StatementQuery(contract_id, period), m.StatementAnswer)
+        answer = await self._ask(m.StatementQuery(contract_id, period), m.StatementAnswer)
         statement = parse_signed(answer.statement, PeriodStatement, self._network_id)
         self._check_provider(statement, (statement.body.contract, statement.body.period) == (contract_id, period))
         return statement
@@ -104,7 +86,7 @@ class SettlementClient:
         Raises:
             RefusedError: reason figures, if the provider computes something else.
         """
-        kept = await ask(self._stream, self._core, m.StatementCosign(statement.raw), m.Kept)
+        kept = await self._ask(m.StatementCosign(statement.raw), m.Kept)
         self._check_kept(kept.hash, statement)
 
     async def credit(self, note: Signed[CreditNote]) -> Signed[CreditNote] | None:
@@ -116,7 +98,7 @@ class SettlementClient:
         Raises:
             RefusedError: reason wrong_party, amount or unknown_contract.
         """
-        answer = await ask(self._stream, self._core, m.CreditOffer(note.raw), m.CreditAnswer)
+        answer = await self._ask(m.CreditOffer(note.raw), m.CreditAnswer)
         if not answer.note:
             return None
         signed = parse_signed(answer.note, CreditNote, self._network_id)
@@ -125,63 +107,17 @@ class SettlementClient:
 
     async def notices(self, contract_id: bytes) -> list[SignedAct]:
         """Ask for the notices that the other side signed on a contract."""
-        answer = await ask(self._stream, self._core, m.NoticeQuery(contract_id), m.NoticeList)
+        answer = await self._ask(m.NoticeQuery(contract_id), m.NoticeList)
         found = [parse_act(raw, self._network_id) for raw in answer.acts]
         for signed in found:
-            if signed.act.contract != contract_id or signed.signer != self.provider.device:
+            if signed.act.contract != contract_id or signed.signer != self.peer.device:
                 raise RemoteProtocolError(ErrorCode.UNEXPECTED, "a notice of another contract or party")
         return found
 
     def _check_provider(self, signed: Signed[Kind], is_expected: bool) -> None:
-        if not is_expected or signed.signer != self.provider.device:
+        if not is_expected or signed.signer != self.peer.device:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, f"another {signed.body.KIND} than was asked for")
 
     def _check_kept(self, kept: bytes, signed: Signed[Kind]) -> None:
         if kept != signed.statement_hash:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, f"the provider kept another {signed.body.KIND}")
-
-
-@asynccontextmanager
-async def open_settlement(
-    stream: trio.abc.Stream,
-    *,
-    certificate: bytes,
-    provider_device: bytes,
-    clock: Callable[[], int],
-    check: PeerCheck | None = None,
-    network_id: bytes = NETWORK_ID_MAIN,
-) -> AsyncIterator[SettlementClient]:
-    """Say hello to a provider; see `sovereign_protocols.market.shell.open_market`."""
-    core = ClientStream(m.ANSWERS, m.decode_message)
-    async with stream:
-        provider = await greet(
-            stream,
-            core,
-            certificate=certificate,
-            peer_device=provider_device,
-            clock=clock,
-            check=check or certificate_check(network_id),
-        )
-        yield SettlementClient(stream, core, provider, network_id)
-
-
-async def serve_settlement(
-    stream: trio.abc.Stream,
-    desk: Desk,
-    *,
-    certificate: bytes,
-    caller_device: bytes,
-    clock: Callable[[], int],
-    check: PeerCheck | None = None,
-    network_id: bytes = NETWORK_ID_MAIN,
-) -> None:
-    """Answer one caller until it stops asking; see `sovereign_protocols.market.shell.serve_market`."""
-    await serve_requests(
-        stream,
-        desk,
-        ServerStream(m.ANSWERS, m.decode_message),
-        certificate=certificate,
-        caller_device=caller_device,
-        clock=clock,
-        check=check or certificate_check(network_id),
-    )

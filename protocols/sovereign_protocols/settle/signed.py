@@ -9,19 +9,18 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sovereign_crypto.errors import CryptoError, SignatureError
 from sovereign_crypto.schema import Check, check_schema
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import (
     NETWORK_ID_MAIN,
     Statement,
     StatementType,
-    parse_statement,
     sign_same_content,
     sign_statement,
 )
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
 from sovereign_protocols.market.prices import GB
+from sovereign_protocols.statements import read_statement
 
 VERSION: Final = 1
 MAX_SIGNED_BYTES: Final = 1024
@@ -123,13 +122,13 @@ def parse_signed(raw: bytes, kind: type[Kind], network_id: bytes = NETWORK_ID_MA
     Raises:
         RemoteProtocolError: code signature or malformed.
     """
-    try:
-        statement = parse_statement(raw, expected=kind.TYPE, network_id=network_id, max_bytes=MAX_SIGNED_BYTES)
-        return _read(statement, kind)
-    except SignatureError as error:
-        raise RemoteProtocolError(ErrorCode.SIGNATURE, str(error)) from error
-    except CryptoError as error:
-        raise malformed(str(error)) from error
+    return read_statement(
+        raw,
+        lambda statement: _read(statement, kind),
+        expected=kind.TYPE,
+        network_id=network_id,
+        max_bytes=MAX_SIGNED_BYTES,
+    )
 
 
 def countersign(signed: Signed[Kind], key: SigningKey, network_id: bytes = NETWORK_ID_MAIN) -> Signed[Kind]:

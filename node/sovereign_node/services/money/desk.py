@@ -13,10 +13,9 @@ from sovereign_node.services.money.book import MoneyBook
 from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.provider_meter import ProviderMeter
 from sovereign_node.store import State
-from sovereign_protocols.errors import ProtocolError
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.refusals import Reason, RefusedError
-from sovereign_protocols.market.wire import Message, Refuse
+from sovereign_protocols.requests.desk import Caller, Desk
+from sovereign_protocols.requests.wire import Message
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import CreditNote, Voucher
 from sovereign_protocols.settle.desk import SettlementDesk
@@ -25,11 +24,11 @@ from sovereign_protocols.settle.signed import parse_signed
 _METERED = (m.ReportQuery, m.ReceiptQuery, m.StatementQuery)
 
 
-class MoneyDesk:
+class MoneyDesk(Desk[MoneyBook]):
     """Answers requests about money as a provider, and credit notes as either side.
 
     Args:
-        key: of this device.
+        device_key: of this device.
         state: contracts and acts.
         book: of the provider's side.
         meter: of the provider's side.
@@ -41,7 +40,7 @@ class MoneyDesk:
     def __init__(
         self,
         *,
-        key: SigningKey,
+        device_key: SigningKey,
         state: State,
         book: MoneyBook,
         meter: ProviderMeter,
@@ -49,32 +48,26 @@ class MoneyDesk:
         clock: Callable[[], int],
         network_id: bytes = NETWORK_ID_MAIN,
     ) -> None:
+        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
         self._state = state
         self._meter = meter
         self._notes = notes
-        self._network_id = network_id
-        self._key = key
-        self._desk = SettlementDesk(device_key=key, book=book, clock=clock, network_id=network_id)
+        self._desk = SettlementDesk(device_key=device_key, book=book, clock=clock, network_id=network_id)
 
     def handle(self, caller: Caller, request: Message) -> Message:
         """Answer one request; blocks. Requests of many customers share a commit; an answer leaves after it."""
         try:
-            return self._state.grouped(lambda: self._decide(caller, request))
+            return self._state.grouped(lambda: super(MoneyDesk, self).handle(caller, request))
         except BaseException:
             self._meter.forget()
             raise
 
-    def _decide(self, caller: Caller, request: Message) -> Message:
-        try:
-            match request:
-                case m.CreditOffer(note=raw):
-                    return m.CreditAnswer(self._notes.take(caller, parse_signed(raw, CreditNote, self._network_id)))
-                case m.NoticeQuery(contract=contract_id):
-                    return m.NoticeList(self._notices(caller, contract_id))
-        except RefusedError as refusal:
-            return Refuse.of(refusal)
-        except ProtocolError:
-            return Refuse(Reason.MALFORMED.value, {})
+    def _answer(self, caller: Caller, request: Message) -> Message:
+        match request:
+            case m.CreditOffer(note=raw):
+                return m.CreditAnswer(self._notes.take(caller, parse_signed(raw, CreditNote, self._network_id)))
+            case m.NoticeQuery(contract=contract_id):
+                return m.NoticeList(self._notices(caller, contract_id))
         if isinstance(request, _METERED) and self._is_customer(caller, request.contract):
             self._meter.flush(request.contract, for_report=isinstance(request, m.ReportQuery))
         answer = self._desk.handle(caller, request)

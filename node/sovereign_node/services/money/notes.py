@@ -16,8 +16,8 @@ from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.services.money.book import MoneyBook
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
-from sovereign_protocols.market.desk import Caller
 from sovereign_protocols.market.refusals import Reason, RefusedError
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle.bodies import CreditNote
 from sovereign_protocols.settle.ledger import credit_postings, settlement_postings
 from sovereign_protocols.settle.signed import NO_HASH, Signed, countersign, sign_body

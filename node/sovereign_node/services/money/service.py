@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -26,11 +27,12 @@ from sovereign_node.services.money.tally import Tallies
 from sovereign_node.services.money.turns import Turns, final_key
 from sovereign_node.services.money.wallet import Wallet
 from sovereign_node.services.own_identity import OwnIdentity
-from sovereign_node.services.peer_check import known_identity_check
+from sovereign_node.services.peer_check import introduction_of, known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.store import State
 from sovereign_node.store.contracts import LIVE_STATES, Contract
-from sovereign_protocols.settle.shell import serve_settlement
+from sovereign_protocols.requests.shell import serve_requests
+from sovereign_protocols.settle.messages import PROTOCOL
 
 if TYPE_CHECKING:
     from trio_typing import TaskStatus
@@ -81,7 +83,8 @@ class Money:
         self._wake = trio.Event()
         self._paying: dict[bytes, trio.Lock] = {}
         self._payments: dict[bytes, tuple[int, bool]] = {}
-        self._check = known_identity_check(identity, IdentityDirectory(chunk_store, network_id))
+        check = known_identity_check(identity, IdentityDirectory(chunk_store, network_id))
+        self._introduction = partial(introduction_of, identity, clock, check)
         self.provider_book = MoneyBook(state, is_provider=True, network_id=network_id, uptime=uptime)
         self.customer_book = MoneyBook(state, is_provider=False, network_id=network_id, uptime=uptime)
         self.meter = ProviderMeter(state, chunk_store, self.provider_book, key, clock, network_id)
@@ -108,11 +111,11 @@ class Money:
         self.wallet = Wallet(
             state, {"provider": self.provider_book, "customer": self.customer_book}, self.notes, clock
         )
-        self.turns = Turns(state, identity, finder, self.books, self.notes, clock, self._check)
+        self.turns = Turns(state, self._introduction, finder, self.books, self.notes, clock)
         self.renewal = Renewal(state, identity, keys, contracts, clock)
         self._contracts = contracts
         self._desk = MoneyDesk(
-            key=key,
+            device_key=key,
             state=state,
             book=self.provider_book,
             meter=self.meter,
@@ -123,15 +126,8 @@ class Money:
 
     async def handle(self, stream: PeerStream) -> None:
         """Serve one settlement stream."""
-        await serve_settlement(
-            stream,
-            self._desk,
-            certificate=self._identity.certificate.raw,
-            caller_device=public_key_from_peer_id(stream.peer_id),
-            clock=self._clock,
-            check=self._check,
-            network_id=self._identity.network_id,
-        )
+        caller_device = public_key_from_peer_id(stream.peer_id)
+        await serve_requests(stream, self._desk, PROTOCOL, self._introduction(), caller_device)
 
     def book_of(self, contract: Contract) -> MoneyBook:
         """Give the book of this node's side of a contract."""

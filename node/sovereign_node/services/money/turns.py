@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
 import trio
 
-from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_peer_id
+from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
 from sovereign_node.services.money.customer_books import CustomerBooks, OverMeteredError
 from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.overdue import keep_act
-from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
@@ -23,10 +22,10 @@ from sovereign_protocols.errors import ProtocolError
 from sovereign_protocols.market.acts import ActKind, SignedAct
 from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance, can_advance
 from sovereign_protocols.market.refusals import Reason, RefusedError
-from sovereign_protocols.market.shell import PeerCheck
+from sovereign_protocols.requests.shell import Introduction, open_client
 from sovereign_protocols.settle.bodies import CreditNote, Voucher
 from sovereign_protocols.settle.messages import MAX_RECEIPTS, PROTOCOL_ID
-from sovereign_protocols.settle.shell import SettlementClient, open_settlement
+from sovereign_protocols.settle.shell import SettlementClient
 from sovereign_protocols.settle.signed import Signed
 
 log = structlog.get_logger(__name__)
@@ -40,31 +39,28 @@ class Turns:
 
     Args:
         state: this node's state.
-        identity: certificate to show.
+        introduction: of this device, as of now.
         finder: reaches providers.
         books: decides.
         notes: credit notes.
         clock: wall time.
-        check: proves the provider's identity.
     """
 
     def __init__(
         self,
         state: State,
-        identity: OwnIdentity,
+        introduction: Callable[[], Introduction],
         finder: PeerFinder,
         books: CustomerBooks,
         notes: NoteKeeper,
         clock: Clock,
-        check: PeerCheck | None,
     ) -> None:
         self._state = state
-        self._identity = identity
+        self._introduction = introduction
         self._finder = finder
         self._books = books
         self._notes = notes
         self._clock = clock
-        self._check = check
         self._locks: dict[bytes, trio.Lock] = {}
 
     @asynccontextmanager
@@ -80,14 +76,7 @@ class Turns:
         peer_id = peer_id_from_public_key(device)
         stream = await self._finder.open_stream(peer_id, PROTOCOL_ID)
         try:
-            async with open_settlement(
-                stream,
-                certificate=self._identity.certificate.raw,
-                provider_device=public_key_from_peer_id(peer_id),
-                clock=self._clock,
-                check=self._check,
-                network_id=self._identity.network_id,
-            ) as client:
+            async with open_client(SettlementClient, stream, self._introduction(), device) as client:
                 yield client
         except RefusedError as error:
             raise refusal_in_words(error, peer_id) from error

@@ -1,4 +1,4 @@
-"""The two machines of one market stream, without clock or I/O.
+"""The two machines of one stream of requests, without clock or I/O.
 
 Both sides say hello; then the caller sends requests with ids that count up, and the other side answers in order.
 
@@ -6,29 +6,17 @@ Source: protocols/specs/market.md, "States".
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, unique
 from typing import Final
 
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, LocalProtocolError, RemoteProtocolError
 from sovereign_protocols.framing import FrameDecoder
-from sovereign_protocols.market import messages as m
+from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, encode_message
 
 #: A caller that does not read answers must not fill the memory of the other side.
 MAX_IN_FLIGHT: Final = 16
-
-Answers = Mapping[type[m.Message], type[m.Message]]
-
-ANSWERS: Final[Answers] = {
-    m.OfferQuery: m.OfferAnswer,
-    m.Propose: m.Accept,
-    m.Amend: m.Accept,
-    m.Notice: m.NoticeKept,
-    m.Close: m.Closed,
-    m.StateQuery: m.LatestState,
-    m.ListQuery: m.ContractList,
-}
 
 
 @unique
@@ -77,20 +65,20 @@ class Received:
     """A message that arrived: hello and refusal of the hello have request id 0."""
 
     request_id: int
-    message: m.Message
+    message: Message
 
 
 class _Stream:
     def __init__(
         self,
         transitions: Mapping[tuple[StreamState, StreamEvent], StreamState],
-        answers: Answers,
-        decode: Callable[[bytes], tuple[int, m.Message]],
+        protocol: RequestProtocol,
     ) -> None:
         self._transitions = transitions
-        self._answers = answers
+        self._answers = protocol.answers
+        self._last_id = 0
         self.state = StreamState.START
-        self._decoder = FrameDecoder(lambda header, _payload: decode(header))
+        self._decoder = FrameDecoder(lambda header, _payload: protocol.decode(header))
         self._pending: deque[Received] = deque()
 
     def _move(self, event: StreamEvent) -> None:
@@ -99,7 +87,7 @@ class _Stream:
         except KeyError:
             raise LocalProtocolError(f"{event.value} while the stream is {self.state.value}") from None
 
-    def _messages(self, data: bytes) -> list[tuple[int, m.Message]]:
+    def _messages(self, data: bytes) -> list[tuple[int, Message]]:
         self._decoder.receive_data(data)
         found = []
         while (frame := self._decoder.next_frame()) is not None:
@@ -126,23 +114,19 @@ class ClientStream(_Stream):
     """The side that asks.
 
     Args:
-        answers: which message answers which request.
-        decode: reads a header of the protocol.
+        protocol: whose messages travel.
     """
 
-    def __init__(
-        self, answers: Answers = ANSWERS, decode: Callable[[bytes], tuple[int, m.Message]] = m.decode_message
-    ) -> None:
-        super().__init__(CLIENT_TRANSITIONS, answers, decode)
-        self._waiting: deque[tuple[int, type[m.Message]]] = deque()
-        self._last_id = 0
+    def __init__(self, protocol: RequestProtocol) -> None:
+        super().__init__(CLIENT_TRANSITIONS, protocol)
+        self._waiting: deque[tuple[int, type[Message]]] = deque()
 
-    def greet(self, hello: m.Hello) -> bytes:
+    def greet(self, hello: Hello) -> bytes:
         """Give the bytes of the first message."""
         self._move(StreamEvent.HELLO_SENT)
-        return m.encode_message(0, hello)
+        return encode_message(0, hello)
 
-    def ask(self, message: m.Message) -> bytes:
+    def ask(self, message: Message) -> bytes:
         """Give the bytes of a request.
 
         Raises:
@@ -153,7 +137,7 @@ class ClientStream(_Stream):
             raise LocalProtocolError(f"{type(message).__name__} cannot be sent now")
         self._last_id += 1
         self._waiting.append((self._last_id, expected))
-        return m.encode_message(self._last_id, message)
+        return encode_message(self._last_id, message)
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the stream; messages are fetched with `next_event`.
@@ -168,16 +152,16 @@ class ClientStream(_Stream):
                 self._take_answer(request_id, message)
             self._pending.append(Received(request_id, message))
 
-    def _take_greeting(self, request_id: int, message: m.Message) -> None:
-        if request_id != 0 or not isinstance(message, m.Hello | m.Refuse):
+    def _take_greeting(self, request_id: int, message: Message) -> None:
+        if request_id != 0 or not isinstance(message, Hello | Refuse):
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "the first message is hello")
-        self._move(StreamEvent.HELLO_RECEIVED if isinstance(message, m.Hello) else StreamEvent.REFUSED)
+        self._move(StreamEvent.HELLO_RECEIVED if isinstance(message, Hello) else StreamEvent.REFUSED)
 
-    def _take_answer(self, request_id: int, message: m.Message) -> None:
+    def _take_answer(self, request_id: int, message: Message) -> None:
         if self.state is not StreamState.READY or not self._waiting:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "an answer without a question")
         expected_id, expected = self._waiting.popleft()
-        if request_id != expected_id or not isinstance(message, expected | m.Refuse):
+        if request_id != expected_id or not isinstance(message, expected | Refuse):
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "the answer to another question")
 
     def receive_eof(self) -> None:
@@ -197,28 +181,24 @@ class ServerStream(_Stream):
     """The side that answers.
 
     Args:
-        answers: which message answers which request.
-        decode: reads a header of the protocol.
+        protocol: whose messages travel.
     """
 
-    def __init__(
-        self, answers: Answers = ANSWERS, decode: Callable[[bytes], tuple[int, m.Message]] = m.decode_message
-    ) -> None:
-        super().__init__(SERVER_TRANSITIONS, answers, decode)
-        self._unanswered: deque[tuple[int, type[m.Message]]] = deque()
-        self._last_id = 0
+    def __init__(self, protocol: RequestProtocol) -> None:
+        super().__init__(SERVER_TRANSITIONS, protocol)
+        self._unanswered: deque[tuple[int, type[Message]]] = deque()
 
-    def greet(self, hello: m.Hello) -> bytes:
+    def greet(self, hello: Hello) -> bytes:
         """Give the bytes of the answer to the caller's hello."""
         self._move(StreamEvent.HELLO_SENT)
-        return m.encode_message(0, hello)
+        return encode_message(0, hello)
 
-    def refuse_greeting(self, refusal: m.Refuse) -> bytes:
+    def refuse_greeting(self, refusal: Refuse) -> bytes:
         """Give the bytes that refuse the caller's hello; the stream ends."""
         self._move(StreamEvent.REFUSED)
-        return m.encode_message(0, refusal)
+        return encode_message(0, refusal)
 
-    def answer(self, message: m.Message) -> bytes:
+    def answer(self, message: Message) -> bytes:
         """Give the bytes of the answer to the oldest open request.
 
         Raises:
@@ -227,10 +207,10 @@ class ServerStream(_Stream):
         if not self._unanswered:
             raise LocalProtocolError("nothing was asked")
         request_id, asked = self._unanswered[0]
-        if not isinstance(message, self._answers[asked] | m.Refuse):
+        if not isinstance(message, self._answers[asked] | Refuse):
             raise LocalProtocolError(f"{type(message).__name__} does not answer {asked.__name__}")
         self._unanswered.popleft()
-        return m.encode_message(request_id, message)
+        return encode_message(request_id, message)
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes from the stream; messages are fetched with `next_event`.
@@ -245,12 +225,12 @@ class ServerStream(_Stream):
                 self._take_request(request_id, message)
             self._pending.append(Received(request_id, message))
 
-    def _take_greeting(self, request_id: int, message: m.Message) -> None:
-        if request_id != 0 or not isinstance(message, m.Hello):
+    def _take_greeting(self, request_id: int, message: Message) -> None:
+        if request_id != 0 or not isinstance(message, Hello):
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, "the first message is hello")
         self._move(StreamEvent.HELLO_RECEIVED)
 
-    def _take_request(self, request_id: int, message: m.Message) -> None:
+    def _take_request(self, request_id: int, message: Message) -> None:
         if self.state is not StreamState.READY or type(message) not in self._answers:
             raise RemoteProtocolError(ErrorCode.UNEXPECTED, f"{type(message).__name__} is no request")
         if request_id != self._last_id + 1:

@@ -123,6 +123,26 @@ def encode_message(request_id: int, message: Message) -> bytes:
     return encode_frame(cbor.encode([message.TYPE, request_id, check_schema(fields, message.SCHEMA)]))
 
 
+@dataclass(frozen=True)
+class RequestProtocol:
+    """One protocol of requests and answers.
+
+    Args:
+        answers: which message answers which request.
+        decode: reads a header: request id and message; it raises RemoteProtocolError, code malformed.
+    """
+
+    answers: Mapping[type[Message], type[Message]]
+    decode: Callable[[bytes], tuple[int, Message]]
+
+    @classmethod
+    def of(
+        cls, kinds: Iterable[type[Message]], answers: Mapping[type[Message], type[Message]]
+    ) -> "RequestProtocol":
+        """Describe a protocol by all its messages and the answers to its requests."""
+        return cls(answers, make_decoder(kinds))
+
+
 def make_decoder(kinds: Iterable[type[Message]]) -> Callable[[bytes], tuple[int, Message]]:
     """Make the reader of one protocol's headers.
 
