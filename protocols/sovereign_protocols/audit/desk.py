@@ -3,11 +3,8 @@
 Source: protocols/specs/audit.md, "Answering".
 """
 
-from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from sovereign_crypto.signing import SigningKey
-from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_protocols.audit import messages as m
 from sovereign_protocols.audit.bodies import AuditAnswer, AuditChallenge, AuditVerdict, Outcome
 from sovereign_protocols.audit.proof import make_answer
@@ -56,18 +53,6 @@ class AuditDesk(Desk[AuditBook]):
         network_id: 32 bytes.
     """
 
-    def __init__(
-        self,
-        *,
-        device_key: SigningKey,
-        book: AuditBook,
-        clock: Callable[[], int],
-        network_id: bytes = NETWORK_ID_MAIN,
-    ) -> None:
-        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
-        self._hour = 0
-        self._asked: dict[bytes, int] = {}
-
     def _answer(self, caller: Caller, request: Message) -> Message:
         match request:
             case m.Challenge(challenge=raw):
@@ -92,7 +77,7 @@ class AuditDesk(Desk[AuditBook]):
         now = self._clock()
         if abs(body.at - now) > CLOCK_SKEW_S:
             raise RefusedError(Reason.CLOCK_SKEW, {"peer_time": now})
-        self._count(caller.device, now // _HOUR_S)
+        self._calls.take(caller.device, now // _HOUR_S, MAX_CHALLENGES_PER_HOUR)
         answer, proof = make_answer(challenge, self._book.chunk(body.contract, body.chunk), now)
         return m.Answer(sign_body(answer, self._key, self._network_id).raw, proof.leaf, proof.path)
 
@@ -119,10 +104,3 @@ class AuditDesk(Desk[AuditBook]):
     def _check_parties(self, caller: Caller, contract_id: bytes, provider: bytes) -> None:
         if provider != self._key.public or not self._book.may_audit(caller, contract_id):
             raise RefusedError(Reason.UNKNOWN_CONTRACT)
-
-    def _count(self, device: bytes, hour: int) -> None:
-        if hour != self._hour:
-            self._hour, self._asked = hour, {}
-        self._asked[device] = self._asked.get(device, 0) + 1
-        if self._asked[device] > MAX_CHALLENGES_PER_HOUR:
-            raise RefusedError(Reason.BUSY)

@@ -3,11 +3,9 @@
 Source: protocols/specs/probe.md, "Answering".
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from sovereign_crypto.signing import SigningKey
-from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.terms import Agreement, agree, parse_terms
@@ -68,18 +66,6 @@ class ProbeDesk(Desk[ProbeBook]):
         network_id: 32 bytes.
     """
 
-    def __init__(
-        self,
-        *,
-        device_key: SigningKey,
-        book: ProbeBook,
-        clock: Callable[[], int],
-        network_id: bytes = NETWORK_ID_MAIN,
-    ) -> None:
-        super().__init__(device_key=device_key, book=book, clock=clock, network_id=network_id)
-        self._window = 0
-        self._probes: dict[bytes, int] = {}
-
     def _answer(self, caller: Caller, request: Message) -> Message:
         match request:
             case m.Probe():
@@ -99,17 +85,10 @@ class ProbeDesk(Desk[ProbeBook]):
             raise RefusedError(Reason.WRONG_PARTY)
         if abs(probe.sent_at - now) > CLOCK_SKEW_S:
             raise RefusedError(Reason.CLOCK_SKEW, {"peer_time": now})
-        self._count(caller.device, window_of(now))
+        self._calls.take(caller.device, window_of(now), MAX_PROBES_PER_WINDOW)
         receipt = ProbeReceipt(caller.device, self._key.public, probe.nonce, probe.sent_at, now)
         signed = sign_body(receipt, self._key, self._network_id)
         return m.ProbeAnswer(signed.raw, tuple(self._book.notices(caller, now))[: m.MAX_NOTICES])
-
-    def _count(self, device: bytes, window: int) -> None:
-        if window != self._window:
-            self._window, self._probes = window, {}
-        self._probes[device] = self._probes.get(device, 0) + 1
-        if self._probes[device] > MAX_PROBES_PER_WINDOW:
-            raise RefusedError(Reason.BUSY)
 
     def _record(self, caller: Caller, raw: bytes) -> m.ProbeKept:
         receipt = parse_signed(raw, ProbeReceipt, self._network_id)

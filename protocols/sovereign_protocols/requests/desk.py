@@ -25,6 +25,31 @@ class Caller:
     device: bytes
 
 
+class CallCounter:
+    """Counts what each device asks for within a span of time, so that nobody keeps a desk busy."""
+
+    def __init__(self) -> None:
+        self._span = 0
+        self._calls: dict[bytes, int] = {}
+
+    def take(self, device: bytes, span: int, most: int) -> None:
+        """Count one request.
+
+        Args:
+            device: that asks, 32 bytes.
+            span: number of the span that runs now; the count begins anew with each.
+            most: how many requests a device has in a span.
+
+        Raises:
+            RefusedError: reason busy.
+        """
+        if span != self._span:
+            self._span, self._calls = span, {}
+        self._calls[device] = self._calls.get(device, 0) + 1
+        if self._calls[device] > most:
+            raise RefusedError(Reason.BUSY)
+
+
 class Desk(ABC, Generic[Book]):
     """Answers requests of one protocol; blocking, called in a worker thread.
 
@@ -47,6 +72,7 @@ class Desk(ABC, Generic[Book]):
         self._book = book
         self._clock = clock
         self._network_id = network_id
+        self._calls = CallCounter()
 
     def handle(self, caller: Caller, request: Message) -> Message:
         """Answer one request.
