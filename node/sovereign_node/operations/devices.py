@@ -61,7 +61,7 @@ def operations(node: Node) -> list[Operation]:
         return {"device_id": device.device_id.hex(), "name": device.device_name, "revoked_at": node.clock()}
 
     async def peers(_: NoParameters, _report: ReportProgress) -> Any:
-        await _measure_unknown(node)
+        await _measure(node)
         known = await trio.to_thread.run_sync(lambda: {row.peer_id: row for row in node.state.devices.all()})
         now = node.clock()
 
@@ -115,15 +115,15 @@ def operations(node: Node) -> list[Operation]:
     ]
 
 
-async def _measure_unknown(node: Node) -> None:
-    """Ping the peers whose round trip nobody has measured yet; liveness checks begin after a silence only."""
+async def _measure(node: Node) -> None:
+    """Ping every peer: what was measured before, under load or on another path, may not hold any more."""
 
     async def measure(peer_id: str) -> None:
         with contextlib.suppress(NetError):
             await node.network.ping(peer_id, timeout_s=PING_TIMEOUT_S)
 
     async with trio.open_nursery() as nursery:
-        for peer_id in {info.peer_id for info in node.network.connections() if info.rtt_s is None}:
+        for peer_id in {info.peer_id for info in node.network.connections()}:
             nursery.start_soon(measure, peer_id)
 
 

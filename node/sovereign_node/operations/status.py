@@ -51,6 +51,7 @@ async def status_document(node: Node) -> dict[str, Any]:
         },
         "connections": {"taken": node.network.places.taken, "total": node.network.places.total},
         "limits": node.traffic.document(),
+        "waiting": await node.waiting.document(),
         "version": VERSION,
         "pid": node.data_dir.read_pid(),
         "uptime_s": node.clock() - node.started_at,
@@ -76,7 +77,6 @@ def _stored_facts(node: Node) -> dict[str, Any]:
     paying = live if node.config.is_provider else as_customer
     return {
         "projects": [node.projects.summary(project) for project in node.state.projects.all()],
-        "waiting": node.waiting.document(),
         "stored": {"chunks": statistics.chunks, "bytes": statistics.size_bytes},
         "contracts": len(live) if node.config.is_always_on else len(as_customer),
         "replicas": node.contracts.replica_count() if node.config.is_always_on else 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -12,6 +13,7 @@ from sovereign_node.services.finding import Finding
 from sovereign_node.services.path_findings import examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.services.waiting_words import waiting_text
+from sovereign_node.units import format_age, format_count
 
 if TYPE_CHECKING:
     from sovereign_node.node import Node
@@ -24,14 +26,25 @@ CERTIFICATE_WARNING_S = 30 * 86400
 async def examine(node: Node) -> list[Finding]:
     """Look at everything and return what was found, in the order of the checks."""
     local = await trio.to_thread.run_sync(_examine_local, node)
-    return [*_examine_network(node), *local]
+    return [
+        *_examine_network(node),
+        *_network_use(node),
+        *_waiting(await node.waiting.document(), node.clock()),
+        *local,
+    ]
 
 
 def _examine_network(node: Node) -> list[Finding]:
     findings = []
     addresses = node.discovery.addresses()
     if addresses:
-        findings.append(Finding("listen", "ok", f"listening on {len(addresses)} address(es), first {addresses[0]}"))
+        findings.append(
+            Finding(
+                "listen",
+                "ok",
+                f"listening on {format_count(len(addresses), 'address', 'addresses')}, first {addresses[0]}",
+            )
+        )
     else:
         findings.append(
             Finding(
@@ -58,7 +71,16 @@ def _examine_network(node: Node) -> list[Finding]:
     )
     contacts = node.kademlia.statistics()["contacts"]
     if contacts:
-        findings.append(Finding("dht", "ok", f"the DHT has {contacts} contact(s)"))
+        findings.append(Finding("dht", "ok", f"the DHT has {format_count(contacts, 'contact')}"))
+    elif node.config.net.bootstrap or node.network.connections():
+        findings.append(
+            Finding(
+                "dht",
+                "warning",
+                "no node of the DHT answers, so new peers can't be found",
+                "check the network of this device, or give another node with --bootstrap",
+            )
+        )
     else:
         findings.append(
             Finding("dht", "error", "no node of the DHT is known", "give one with --bootstrap /ip4/…/tcp/…/p2p/…")
@@ -68,8 +90,6 @@ def _examine_network(node: Node) -> list[Finding]:
 
 def _examine_local(node: Node) -> list[Finding]:
     return [
-        *_waiting(node),
-        *_network_use(node),
         _disk(node),
         _kit(node),
         _secret(node),
@@ -80,12 +100,9 @@ def _examine_local(node: Node) -> list[Finding]:
     ]
 
 
-def _waiting(node: Node) -> list[Finding]:
+def _waiting(items: Sequence[dict[str, Any]], now: int) -> list[Finding]:
     """Name each backup that is on this device only."""
-    now = node.clock()
-    return [
-        Finding("waiting", "warning", waiting_text(item, now), _next_step(item)) for item in node.waiting.document()
-    ]
+    return [Finding("waiting", "warning", waiting_text(item, now), _next_step(item)) for item in items]
 
 
 def _next_step(item: dict[str, Any]) -> str:
@@ -192,11 +209,21 @@ def _contracts(node: Node) -> list[Finding]:
             Finding(
                 "contracts",
                 "warning",
-                f"{len(missing)} provider(s) under contract can't be reached: {', '.join(sorted(missing))}",
+                f"under contract, and not on line: {', '.join(_last_seen(node, item) for item in sorted(missing))}",
                 "backups wait for them; see `sovereign peers`",
             )
         ]
     return [Finding("contracts", "ok", "every provider under contract is connected")]
+
+
+def _last_seen(node: Node, peer_id: str) -> str:
+    """Name a peer, and say since when it is away."""
+    device = node.state.devices.get_by_peer_id(peer_id)
+    if device is None:
+        return peer_id
+    if device.last_seen is None:
+        return f"{device.device_name} (never seen)"
+    return f"{device.device_name} (seen {format_age(device.last_seen, node.clock())})"
 
 
 def _backups(node: Node) -> list[Finding]:
@@ -215,5 +242,6 @@ def _backups(node: Node) -> list[Finding]:
             text = f"the last backup of {project.name} is {age // 86400} days old"
             findings.append(Finding("backup", "warning", text, f"sovereign backup {project.name}"))
         else:
-            findings.append(Finding("backup", "ok", f"{project.name} was backed up {age // 3600} h ago"))
+            when = format_age(project.last_backup_at or 0, node.clock())
+            findings.append(Finding("backup", "ok", f"{project.name} was backed up {when}"))
     return findings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,7 @@ class Waiting:
 
     Args:
         project: its row.
-        peer_ids: providers that it is meant for.
+        providers: peer ids and names of those that it is meant for.
         chunks: how many of them wait.
         size_bytes: sealed bytes that wait.
         since_at: when the first of them came to wait, seconds UTC.
@@ -45,7 +45,7 @@ class Waiting:
     """
 
     project: Project
-    peer_ids: tuple[str, ...]
+    providers: dict[str, str]
     chunks: int
     size_bytes: int
     since_at: int
@@ -123,8 +123,8 @@ class WaitingBackups:
         projects = {project.project_id.hex(): project for project in self._state.projects.all()}
         return [self._describe(projects[job.dedup_key], job) for job in self._jobs() if job.dedup_key in projects]
 
-    def document(self) -> list[dict[str, Any]]:
-        """List what waits, as the local API shows it. Blocks."""
+    async def document(self) -> list[dict[str, Any]]:
+        """List what waits, as the local API shows it."""
         return [
             {
                 "project": item.project.name,
@@ -132,22 +132,22 @@ class WaitingBackups:
                 "chunks": item.chunks,
                 "bytes": item.size_bytes,
                 "waits_for": [
-                    {"peer_id": peer_id, "name": self._name_of(peer_id), "connected": self._is_connected(peer_id)}
-                    for peer_id in item.peer_ids
+                    {"peer_id": peer_id, "name": name, "connected": self._is_connected(peer_id)}
+                    for peer_id, name in item.providers.items()
                 ],
                 "since": item.since_at,
                 "attempts": item.attempts,
                 "next_try_at": self._next_try_at(item),
-                "reason": self._reason(item.peer_ids) or item.reason,
+                "reason": self._reason(item.providers) or item.reason,
             }
-            for item in self.all()
+            for item in await trio.to_thread.run_sync(self.all)
         ]
 
     def _describe(self, project: Project, job: Job) -> Waiting:
         usage = self._projects.waiting_usage(project)
         return Waiting(
             project=project,
-            peer_ids=tuple(sorted(self._projects.provider_ids(project))),
+            providers={peer: self._name_of(peer) for peer in sorted(self._projects.provider_ids(project))},
             chunks=usage[0],
             size_bytes=usage[1],
             since_at=job.added_at,
@@ -158,25 +158,25 @@ class WaitingBackups:
 
     def _next_try_at(self, item: Waiting) -> int | None:
         """Tell when sending is tried next: when a provider is dialled, or when the last failure is old enough."""
-        if not item.peer_ids or self._is_paused():
+        if not item.providers or self._is_paused():
             return None
         now = self._clock()
-        if any(map(self._is_connected, item.peer_ids)):
+        if any(map(self._is_connected, item.providers)):
             return max(now, item.next_try_at)
-        dials = [wait_s for peer_id in item.peer_ids if (wait_s := self._next_dial_s(peer_id)) is not None]
+        dials = [wait_s for peer_id in item.providers if (wait_s := self._next_dial_s(peer_id)) is not None]
         return now + round(min(dials)) if dials else None
 
     def _name_of(self, peer_id: str) -> str:
         device = self._state.devices.get_by_peer_id(peer_id)
         return device.device_name if device is not None else peer_id
 
-    def _reason(self, peer_ids: Sequence[str]) -> str:
-        if not peer_ids:
+    def _reason(self, providers: Mapping[str, str]) -> str:
+        if not providers:
             return "there is no contract with a provider"
         if self._is_paused():
             return "this network is metered"
-        if not any(map(self._is_connected, peer_ids)):
-            return "off line: " + ", ".join(map(self._name_of, peer_ids))
+        if not any(map(self._is_connected, providers)):
+            return "off line: " + ", ".join(providers.values())
         return ""
 
     def _jobs(self) -> list[Job]:

@@ -118,8 +118,8 @@ async def test_a_failure_is_kept_with_its_reason_and_tried_later(state: State, n
     projects.refusal = "its disk is full"
     await nursery.start(rig.queue.run)
     rig.come(DISK)
-    await until(lambda: rig.queue.document()[0]["reason"])
-    (item,) = rig.queue.document()
+    await until(lambda: rig.queue.all()[0].reason)
+    (item,) = await rig.queue.document()
     assert (item["project"], item["chunks"], item["bytes"], item["attempts"]) == ("photos", 3, 12_000_000, 1)
     assert (item["since"], item["reason"]) == (1000, "its disk is full")
     assert item["next_try_at"] == rig.now + FIRST_RETRY_S
@@ -130,7 +130,7 @@ async def test_a_failure_is_kept_with_its_reason_and_tried_later(state: State, n
     assert len(projects.sent) == 1
     rig.come(DISK)
     await until(lambda: len(projects.sent) == 2)
-    await until(lambda: rig.queue.document()[0]["next_try_at"] == rig.now + 2 * FIRST_RETRY_S)
+    await until(lambda: rig.queue.all()[0].next_try_at == rig.now + 2 * FIRST_RETRY_S)
     projects.refusal = ""
     rig.queue.retry_now()
     await until(lambda: not projects.waiting)
@@ -159,7 +159,7 @@ async def test_on_a_metered_network_it_waits(state: State, nursery: trio.Nursery
     rig.come(DISK)
     await trio.sleep(0.05)
     assert projects.sent == []
-    (item,) = rig.queue.document()
+    (item,) = await rig.queue.document()
     assert (item["reason"], item["next_try_at"]) == ("this network is metered", None)
     rig.paused = False
     rig.queue.retry_now()
@@ -170,13 +170,13 @@ async def test_it_says_for_whom_it_waits(state: State) -> None:
     projects = one_provider()
     rig = Rig(state, projects)
     await rig.queued("photos")
-    text = waiting_text(rig.queue.document()[0], rig.now)
+    text = waiting_text((await rig.queue.document())[0], rig.now)
     assert text == (
         f"photos: 3 chunks (12.0 MB) on this device only, for {DISK}, since 2 min ago; off line: {DISK};"
         " next try in 30 s"
     )
     projects.providers["photos"] = set()
-    assert "there is no contract with a provider" in waiting_text(rig.queue.document()[0], rig.now)
+    assert "there is no contract with a provider" in waiting_text((await rig.queue.document())[0], rig.now)
 
 
 async def test_what_is_no_longer_protected_leaves_the_queue(state: State, nursery: trio.Nursery) -> None:
