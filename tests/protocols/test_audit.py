@@ -221,8 +221,8 @@ def test_the_desk_refuses(request_, reason: str) -> None:
 def test_too_many_challenges_in_an_hour() -> None:
     world = AuditWorld()
     request = m.Challenge(challenge().raw)
-    world.desk._asked = {CUSTOMER.device_key.public: MAX_CHALLENGES_PER_HOUR - 1}
-    world.desk._hour = NOW // 3600
+    for _ in range(MAX_CHALLENGES_PER_HOUR - 1):
+        world.desk._calls.take(CUSTOMER.device_key.public, NOW // 3600, MAX_CHALLENGES_PER_HOUR)
     assert isinstance(world.desk.handle(CUSTOMER.caller, request), m.Answer)
     assert world.desk.handle(CUSTOMER.caller, request) == Refuse("busy", {})
     world.now += 3600
