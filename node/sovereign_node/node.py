@@ -17,6 +17,7 @@ from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
 from sovereign_node.services.money.service import Money
+from sovereign_node.services.orphans import Orphans
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.presence import Presence
@@ -53,6 +54,7 @@ class Node:
         recovery: the identity record.
         uptime: observes providers and answers observers.
         audits: audits providers and answers auditors.
+        orphans: collects what no head lists.
         repair: puts back what providers lost.
         traffic: limits on bytes per second.
         waiting: backups that wait for a provider.
@@ -79,6 +81,7 @@ class Node:
     recovery: Recovery
     uptime: Uptime
     audits: Audits
+    orphans: Orphans
     repair: Repair
     traffic: Traffic
     waiting: WaitingBackups

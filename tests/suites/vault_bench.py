@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from sovereign_node.vault.config import Source, VaultConfig
 from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.facade import Vault
 from sovereign_node.vault.heads import FileSeenHeads
-from sovereign_node.vault.target import ChunkTarget, MemoryTarget
+from sovereign_node.vault.target import ChunkTarget, MemoryTarget, Sealed
 
 START_AT = 1_800_000_000
 
@@ -68,6 +68,55 @@ class NoHeads(MemoryTarget):
 
     async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
         raise TargetError(self.name, "the connection was lost")
+
+
+class GraceTarget(MemoryTarget):
+    """Keeps what is deleted until it is told that the grace period is over; lets tests act in the middle of a call.
+
+    Args:
+        name: for people.
+    """
+
+    def __init__(self, name: str = "memory") -> None:
+        super().__init__(name)
+        self.marked: set[bytes] = set()
+        self.before: dict[str, Callable[[], Awaitable[object]]] = {}
+
+    async def have(self, ids: Sequence[bytes]) -> list[bool]:
+        held = await super().have(ids)
+        return [there and chunk_id not in self.marked for there, chunk_id in zip(held, ids, strict=True)]
+
+    async def put(self, chunk_id: bytes, sealed: Sealed) -> None:
+        await self._act("put")
+        await super().put(chunk_id, sealed)
+        self.marked.discard(chunk_id)
+
+    async def delete(self, ids: Sequence[bytes]) -> None:
+        await self._act("delete")
+        self.marked.update(chunk_id for chunk_id in ids if chunk_id in self.chunks)
+
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        await self._act("undelete")
+        found = self.marked.intersection(ids)
+        self.marked -= found
+        return len(found)
+
+    async def set_head(self, locator: bytes, head: bytes, previous_hash: bytes) -> None:
+        await self._act("set_head")
+        await super().set_head(locator, head, previous_hash)
+
+    async def list_ids(self, after: bytes, limit: int) -> list[bytes]:
+        return [chunk_id for chunk_id in await super().list_ids(after, limit) if chunk_id not in self.marked]
+
+    def end_grace(self) -> None:
+        for chunk_id in self.marked:
+            del self.chunks[chunk_id]
+        self.marked.clear()
+
+    async def _act(self, call: str) -> None:
+        action = self.before.pop(call, None)
+        if action is not None:
+            await action()
 
 
 def age(root: Path, to_ns: int = 1_700_000_000_123_456_789) -> None:

@@ -11,6 +11,7 @@ from sovereign_node.api.operations import Operation, ReportProgress
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
 from sovereign_node.operations.progress import forward_progress
+from sovereign_node.services.orphans import MIN_AGE_S
 from sovereign_node.vault.policy import ForgetPolicy
 from sovereign_node.vault.verify import VerifyError
 
@@ -41,10 +42,11 @@ class ForgetParameters:
 
 @dataclass(frozen=True)
 class GcParameters:
-    """What `gc` takes; without a project, all of them."""
+    """What `gc` takes; without a project, all of them, and chunks that no project lists."""
 
     project: str | None = None
     dry_run: bool = False
+    orphan_age_s: int = MIN_AGE_S
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ def operations(node: Node) -> list[Operation]:
             total["bytes_deleted"] += done.bytes_freed
             total["bytes_sent"] += done.bytes_sent
             failed += done.failed_targets
+        if parameters.project is None:
+            total |= await _collect_orphans(node, parameters, failed)
         return total | {
             "dry_run": parameters.dry_run,
             "failed_targets": sorted(set(failed)),
@@ -152,6 +156,23 @@ def operations(node: Node) -> list[Operation]:
         Operation("gc", "Delete chunks that no snapshot needs", GcParameters, gc, streams=True),
         Operation("repair_index", "Rebuild the local index", RepairParameters, repair_index, streams=True),
     ]
+
+
+async def _collect_orphans(node: Node, parameters: GcParameters, failed: list[str]) -> dict[str, int]:
+    """Collect under every contract; add to ``failed`` what could not be done."""
+    sums = {"orphans_found": 0, "orphans_deleted": 0, "orphan_bytes": 0}
+    for contract in await trio.to_thread.run_sync(node.contracts.live_as_customer):
+        try:
+            done = await node.orphans.collect(
+                contract, min_age_s=parameters.orphan_age_s, dry_run=parameters.dry_run
+            )
+        except NodeError as error:
+            failed.append(error.message)
+            continue
+        sums["orphans_found"] += done.found
+        sums["orphans_deleted"] += done.deleted
+        sums["orphan_bytes"] += done.size_bytes
+    return sums
 
 
 def _verify_error(error: VerifyError) -> dict[str, str]:

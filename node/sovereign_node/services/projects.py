@@ -24,12 +24,14 @@ from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.project_keys import free_project_name, open_project_keys, seal_project_keys
 from sovereign_node.services.project_targets import OpenTargets, ProjectTargets
 from sovereign_node.services.seen_heads import StateSeenHeads
+from sovereign_node.services.targets import RemoteTarget
 from sovereign_node.store import State
 from sovereign_node.store.projects import Project
 from sovereign_node.store.snapshots import SnapshotRow
 from sovereign_node.vault.config import Source, VaultConfig
 from sovereign_node.vault.errors import TargetError
 from sovereign_node.vault.facade import Vault
+from sovereign_node.vault.orphans import Compared
 from sovereign_node.vault.report import BackupReport, ProgressNote
 from sovereign_node.vault.target import ChunkTarget
 from sovereign_protocols.vault.snapshot import SignedSnapshot
@@ -271,6 +273,20 @@ class Projects:
         """Return how many chunks of a project wait here, and their bytes. Blocks."""
         return self._targets.waiting_usage(open_project_keys(self._keys, project))
 
+    async def compare_listing(self, project: Project, target: RemoteTarget, held: set[bytes]) -> Compared:
+        """Compare what a provider holds under a contract with what a project lists.
+
+        Args:
+            project: its row, also of one that is no longer protected here.
+            target: the provider; its heads count even if this device places the project elsewhere.
+            held: ids of chunks of any project.
+
+        Raises:
+            NodeError: what the project lists can't be found out.
+        """
+        async with self.open(project, besides=target) as opened:
+            return await opened.vault.compare_listing(held, in_use=project.removed_at is None)
+
     async def push_waiting(self, project: Project) -> int:
         """Send what waits on this device, if a provider can be reached.
 
@@ -284,15 +300,20 @@ class Projects:
             return await self._push(project, project_keys, targets)
 
     @asynccontextmanager
-    async def open(self, project: Project, *, for_writing: bool = False) -> AsyncIterator[OpenProject]:
+    async def open(
+        self, project: Project, *, for_writing: bool = False, besides: RemoteTarget | None = None
+    ) -> AsyncIterator[OpenProject]:
         """Open the vault of a project over what can be reached.
 
         Args:
             project: its row.
             for_writing: write to providers alone if there are any, after what waits here was sent to them.
+            besides: a target that belongs to it too, whatever its placement is.
         """
         project_keys = await trio.to_thread.run_sync(open_project_keys, self._keys, project)
         async with self._lock(project), self._targets.open(project, project_keys) as targets:
+            if besides is not None and all(item.contract_id != besides.contract_id for item in targets.remote):
+                targets.remote.append(besides)
             if for_writing and targets.remote:
                 await self._push(project, project_keys, targets)
             vault = await trio.to_thread.run_sync(self._open_vault, project, project_keys, targets, for_writing)

@@ -13,6 +13,7 @@ from sovereign_node.errors import NodeError
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.recovery import NEWER_RECORD, RecordPlace, StoredRecord
 from sovereign_node.services.sessions import ChunkSessions
+from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ErrorCode, RemoteError
 
 # The namespace of this device's own records; no contract hashes to zero.
@@ -94,12 +95,14 @@ class OwnPlace:
         self._announce(key)
 
 
+def provider_place(contract: Contract, sessions: ChunkSessions) -> ProviderPlace:
+    """Return the provider of a contract as a place."""
+    return ProviderPlace(peer_id_from_public_key(contract.provider_device), contract.contract_id, sessions)
+
+
 def record_places(contracts: Contracts, sessions: ChunkSessions, own: OwnPlace | None) -> list[RecordPlace]:
     """Return every place that ought to hold the record now."""
-    places: list[RecordPlace] = [
-        ProviderPlace(peer_id_from_public_key(item.provider_device), item.contract_id, sessions)
-        for item in contracts.live_as_customer()
-    ]
+    places: list[RecordPlace] = [provider_place(item, sessions) for item in contracts.live_as_customer()]
     return [*places, own] if own is not None else places
 
 

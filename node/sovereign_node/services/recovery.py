@@ -206,6 +206,24 @@ class Recovery:
             self._is_dirty |= not reached_all
             return reached_all
 
+    async def follow(self, place: RecordPlace) -> bool:
+        """Take over what one place tells of other devices and their projects.
+
+        Returns:
+            True if this device now knows all that the place does; False if it did not answer, or holds a record
+            that this device can't read.
+        """
+        async with self._lock:
+            stored = (await self._read([place]))[place.name]
+            if stored is None:
+                return False
+            records = self._open(stored)
+            for record in records:
+                if await trio.to_thread.run_sync(self._adopt_content, record):
+                    self._on_adopted()
+            known = max((record.revision for record in records), default=0)
+            return all(item.revision <= known for item in stored)
+
     async def settle(self) -> None:
         """Write what has changed, if anything has: before a backup, or a kit would not find its keys."""
         if self._is_dirty:
@@ -311,6 +329,9 @@ class Recovery:
 
     def _adopt(self, record: IdentityRecord) -> bool:
         self._note_adopted(record.revision)
+        return self._adopt_content(record)
+
+    def _adopt_content(self, record: IdentityRecord) -> bool:
         return adopt_record(record, self._identity, self._keys, self._state, at=self._clock())
 
 

@@ -132,6 +132,24 @@ class RemoteTarget:
         except ProtocolError as error:
             raise self._error(error) from error
 
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        """See ChunkTarget."""
+        try:
+            return await self._session.call(lambda client: client.undelete(self.contract_id, ids))
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def marked_bytes(self) -> int:
+        """Return how many bytes the provider keeps for their grace period only.
+
+        Raises:
+            TargetError: the provider failed.
+        """
+        try:
+            return (await self._session.call(lambda client: client.usage(self.contract_id))).marked_bytes
+        except ProtocolError as error:
+            raise self._error(error) from error
+
     async def heads(self, locator: bytes) -> list[bytes]:
         """See ChunkTarget."""
         try:
@@ -226,6 +244,10 @@ class LocalTarget:
             self._store.purge(1)
 
         await self._run(drop)
+
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        """See ChunkTarget."""
+        return await self._run(lambda: self._store.undelete(self._namespace, ids))
 
     async def heads(self, locator: bytes) -> list[bytes]:
         """See ChunkTarget."""

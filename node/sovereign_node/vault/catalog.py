@@ -13,7 +13,6 @@ from sovereign_node.vault.fetch import Fetcher
 from sovereign_node.vault.heads import HeadsView
 from sovereign_node.vault.index import LocalIndex
 from sovereign_protocols.vault.blobs import BlobDecoder, BlobType
-from sovereign_protocols.vault.head import SegmentRef
 from sovereign_protocols.vault.index import ChunkLines, decode_segment
 from sovereign_protocols.vault.snapshot import SignedSnapshot, decode_catalog, parse_snapshot
 
@@ -27,11 +26,9 @@ async def load_index(view: HeadsView, index: LocalIndex, fetcher: Fetcher) -> in
     Raises:
         ChunkUnavailableError: a segment can't be had anywhere.
     """
-    wanted: dict[bytes, SegmentRef] = {
-        ref.segment_id: ref for item in view.effective for ref in item.payload.segments
-    }
-    loaded = await trio.to_thread.run_sync(_forget_outdated, view, index, set(wanted))
-    missing = [segment_id for segment_id in wanted if segment_id not in loaded]
+    wanted = view.segment_ids
+    loaded = await trio.to_thread.run_sync(_forget_outdated, view, index, wanted)
+    missing = sorted(wanted - loaded)
     limit = trio.CapacityLimiter(_PARALLEL_SEGMENTS)
 
     async def load(segment_id: bytes) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from sovereign_node.errors import ExitCode, NodeError
 
 
@@ -91,6 +93,17 @@ class ForkError(VaultError):
         self.second = second
 
 
+class OvertakenError(VaultError):
+    """Another device has published what this operation would contradict; begun anew, it takes that into account."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "project_busy",
+            "other devices kept changing the project meanwhile",
+            "nothing is lost; run the same command again",
+        )
+
+
 class MissingBlobError(VaultError):
     """A blob that is referred to is not in the index.
 
@@ -125,3 +138,19 @@ class ChunkUnavailableError(VaultError):
         )
         self.chunk_id = chunk_id
         self.reasons = reasons
+
+
+def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that a group stands for: the first that is no cancellation, else the group."""
+    leaves: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop()
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(reversed(error.exceptions))
+        else:
+            leaves.append(error)
+    real = [error for error in leaves if not isinstance(error, trio.Cancelled)]
+    if len(real) != len(leaves) or not real:
+        return group
+    return real[0] if len({type(error) for error in real}) == 1 else group

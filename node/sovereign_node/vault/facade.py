@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import lmdb
@@ -19,16 +20,17 @@ from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.errors import ExitCode, ambiguous, not_found
 from sovereign_node.vault.backup import OnProgress
 from sovereign_node.vault.config import Source, VaultConfig
-from sovereign_node.vault.errors import VaultError
+from sovereign_node.vault.confirm import repeated, run_confirmed_backup
+from sovereign_node.vault.errors import VaultError, single_error
 from sovereign_node.vault.heads import SeenHeads
 from sovereign_node.vault.housekeeping import GcReport, run_forget, run_gc
 from sovereign_node.vault.index import LocalIndex
+from sovereign_node.vault.orphans import Compared, compare
 from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
 from sovereign_node.vault.repair import RepairReport, run_repair_index
 from sovereign_node.vault.replicate import ReplicateReport, run_replicate
 from sovereign_node.vault.report import BackupReport
 from sovereign_node.vault.rewrite import forget_lost
-from sovereign_node.vault.run_backup import run_backup
 from sovereign_node.vault.run_restore import RestoreReport, run_restore
 from sovereign_node.vault.safe_fs import Existing
 from sovereign_node.vault.scan import display
@@ -122,7 +124,7 @@ class Vault:
             RollbackError, ForkError: the targets show a past that can't be.
         """
         async with self._operation():
-            return await run_backup(await open_session(self._context), sources, on_progress)
+            return await run_confirmed_backup(self._open_session, sources, on_progress)
 
     async def snapshots(self) -> list[SignedSnapshot]:
         """Return the live snapshots, oldest first."""
@@ -208,7 +210,7 @@ class Vault:
     async def forget_chunks(self, ids: Sequence[bytes]) -> None:
         """Forget chunks of which no good copy is left, so that the next backup stores their content again."""
         async with self._operation():
-            await forget_lost(await open_session(self._context), set(ids))
+            await repeated(self._open_session, lambda session: forget_lost(session, set(ids)))
 
     async def forget(
         self, policy: ForgetPolicy | None = None, *, snapshots: Sequence[str] = (), dry_run: bool = False
@@ -221,17 +223,7 @@ class Vault:
             dry_run: only say what would go.
         """
         async with self._operation():
-            session = await open_session(self._context)
-            live = await session.snapshots()
-            if snapshots:
-                chosen = {_choose(live, prefix).snapshot_id for prefix in snapshots}
-                kept = tuple((item, ("not named",)) for item in reversed(live) if item.snapshot_id not in chosen)
-                plan = ForgetPlan(kept, tuple(item for item in reversed(live) if item.snapshot_id in chosen))
-            else:
-                plan = plan_forget(live, policy or ForgetPolicy())
-            if not dry_run:
-                await run_forget(session, plan.forget)
-            return plan
+            return await repeated(self._open_session, lambda session: _forget(session, policy, snapshots, dry_run))
 
     async def gc(self, *, dry_run: bool = False) -> GcReport:
         """Delete chunks that no snapshot needs, and repack those of which less than half is needed.
@@ -239,7 +231,19 @@ class Vault:
         The providers keep what is deleted for their grace period.
         """
         async with self._operation():
-            return await run_gc(await open_session(self._context), dry_run=dry_run)
+            return await repeated(self._open_session, lambda session: run_gc(session, dry_run=dry_run))
+
+    async def compare_listing(self, held: set[bytes], *, in_use: bool = True) -> Compared:
+        """Compare the chunks that a target holds with those that this project lists.
+
+        Args:
+            held: ids, of other projects too.
+            in_use: whether backups of this device will go on, so that what one of them stored before it was
+                interrupted counts as listed.
+        """
+        async with self._operation():
+            session = await open_session(self._context)
+            return await trio.to_thread.run_sync(partial(compare, session, held, in_use=in_use))
 
     async def repair_index(self, *, read_chunks: bool = False, accept_rollback: bool = False) -> RepairReport:
         """Throw the local index away and build it anew.
@@ -276,6 +280,9 @@ class Vault:
             async with aclosing(session.blobs.content(entry)) as pieces:
                 yield pieces
 
+    async def _open_session(self) -> Session:
+        return await open_session(self._context)
+
     @asynccontextmanager
     async def _operation(self) -> AsyncIterator[None]:
         """One operation at a time; an error of a nursery comes out as itself."""
@@ -307,6 +314,21 @@ def _choose(snapshots: list[SignedSnapshot], prefix: str) -> SignedSnapshot:
     return matches[0]
 
 
+async def _forget(
+    session: Session, policy: ForgetPolicy | None, snapshots: Sequence[str], dry_run: bool
+) -> ForgetPlan:
+    live = await session.snapshots()
+    if snapshots:
+        chosen = {_choose(live, prefix).snapshot_id for prefix in snapshots}
+        kept = tuple((item, ("not named",)) for item in reversed(live) if item.snapshot_id not in chosen)
+        plan = ForgetPlan(kept, tuple(item for item in reversed(live) if item.snapshot_id in chosen))
+    else:
+        plan = plan_forget(live, policy or ForgetPolicy())
+    if not dry_run:
+        await run_forget(session, plan.forget)
+    return plan
+
+
 async def _entry(session: Session, snapshot: str, path: str | bytes) -> Entry:
     chosen = _choose(await session.snapshots(), snapshot)
     entry = await find(session.blobs, chosen.content.root, split_path(path))
@@ -333,19 +355,3 @@ def _for_people(error: BaseException) -> BaseException:
         "run `sovereign verify --read-data`",
         ExitCode.DAMAGE_FOUND,
     )
-
-
-def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the one error that a group stands for: the first that is no cancellation, else the group."""
-    leaves: list[BaseException] = []
-    pending: list[BaseException] = [group]
-    while pending:
-        error = pending.pop()
-        if isinstance(error, BaseExceptionGroup):
-            pending.extend(reversed(error.exceptions))
-        else:
-            leaves.append(error)
-    real = [error for error in leaves if not isinstance(error, trio.Cancelled)]
-    if len(real) != len(leaves) or not real:
-        return group
-    return real[0] if len({type(error) for error in real}) == 1 else group

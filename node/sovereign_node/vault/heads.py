@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -110,13 +110,43 @@ class HeadsView:
                     absorbed[slot] = max(absorbed.get(slot, 0), seen.sequence)
         return kept[::-1]
 
-    def is_effective(self, slot: Slot) -> bool:
-        """Whether a writer's own head still counts."""
-        return any(item.head.slot == slot for item in self.effective)
+    @property
+    def segment_ids(self) -> set[bytes]:
+        """Ids of all segments that effective heads list."""
+        return {ref.segment_id for item in self.effective for ref in item.payload.segments}
 
     def previous_at(self, target: str, device: bytes) -> bytes:
         """Hash of the head that a target holds of a device."""
         return self.current.get(target, {}).get(device, NO_PREVIOUS)
+
+
+def overtaken(before: HeadsView, now: HeadsView, device: bytes, absorbed: Iterable[SeenHead]) -> bool:
+    """Tell whether what a device decided by an earlier view of the heads no longer holds.
+
+    Args:
+        before: the view that it decided by.
+        now: a later one.
+        device: 32 bytes, public key.
+        absorbed: heads that it is about to take over.
+
+    Returns:
+        True if another device has collected garbage since, so that chunks may be gone, or has taken over heads of
+        this one, or if one of ``absorbed`` was the newest of its writer and no longer is.
+    """
+    for slot, item in now.newest.items():
+        known = before.newest.get(slot)
+        if slot[0] == device or (known is not None and known.head.sequence >= item.head.sequence):
+            continue
+        if item.payload.sweep > (known.payload.sweep if known else 0):
+            return True
+        taken = set(item.payload.absorbed) - set(known.payload.absorbed if known else ())
+        if any(seen.device == device for seen in taken):
+            return True
+    was_newest = {item.seen for item in before.newest.values()}
+    newest = {slot: item.head.sequence for slot, item in now.newest.items()}
+    return any(
+        newest.get((seen.device, seen.instance), 0) > seen.sequence for seen in was_newest.intersection(absorbed)
+    )
 
 
 class HeadReader:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
 from sovereign_node.vault.backup import Run, send_all
+from sovereign_node.vault.errors import OvertakenError
 from sovereign_node.vault.mark import mark
 from sovereign_node.vault.pack import Packer, seal_container
 from sovereign_node.vault.publish import take_over
@@ -119,6 +120,12 @@ async def run_gc(session: Session, *, dry_run: bool) -> GcReport:
         await sender.drain()
         await run.commit(final=True)
         head, replaced = await publish_without(session, run, sender, writer, gone, raws)
+        if await session.is_overtaken(head.payload.absorbed):
+            # A backup that was published in between may rely on what is about to go: list it again.
+            await trio.to_thread.run_sync(session.context.index.add_pending, removed)
+            payload = replace(head.payload, sweep=head.payload.sweep + 1)
+            await rewrite_head(session, run, sender, await session.writer(), payload, raws)
+            raise OvertakenError
         sent = run.counters.bytes_sent + len(head.head.raw)
     failed = await session.delete([*gone, *(ref.segment_id for ref in replaced)])
     return GcReport(found.kept, len(found.dead), len(found.repack), freed, sent, False, failed)

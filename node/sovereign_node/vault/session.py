@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,9 +12,9 @@ from sovereign_crypto.signing import SigningKey
 from sovereign_node.clock import Clock
 from sovereign_node.vault.catalog import live_snapshots, load_index, note_sweeps
 from sovereign_node.vault.config import VaultConfig
-from sovereign_node.vault.errors import NoTargetError, TargetError
+from sovereign_node.vault.errors import NoTargetError, OvertakenError, TargetError
 from sovereign_node.vault.fetch import Fetcher
-from sovereign_node.vault.heads import HeadReader, HeadsView, OpenHead, SeenHeads
+from sovereign_node.vault.heads import HeadReader, HeadsView, OpenHead, SeenHeads, overtaken
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.publish import Writer, load_writer
 from sovereign_node.vault.report import ItemError
@@ -24,7 +24,7 @@ from sovereign_protocols.vault.head import HeadPayload, build_head
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import SeenHead, SignedSnapshot
 
-_IDS_PER_REQUEST = 1024
+_IDS_PER_REQUEST = 1000
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,13 @@ class Session:
     Args:
         context: the vault's collaborators.
         view: heads of all targets.
+        reader: reads them again.
     """
 
-    def __init__(self, context: Context, view: HeadsView) -> None:
+    def __init__(self, context: Context, view: HeadsView, reader: HeadReader) -> None:
         self.context = context
         self.view = view
+        self._reader = reader
         self.fetcher = Fetcher(context.targets, context.sealer)
         self.published: list[ChunkTarget] = []
         self.blobs = BlobReader(context.index, self.fetcher, context.sealer.dedup_key)
@@ -98,8 +100,11 @@ class Session:
 
         Raises:
             NoTargetError: none took it.
+            OvertakenError: another device has published what this head would contradict.
         """
         context = self.context
+        if await self.is_overtaken(set(payload.absorbed) - set(writer.payload.absorbed)):
+            raise OvertakenError
 
         def build() -> OpenHead:
             head = build_head(
@@ -136,18 +141,26 @@ class Session:
         await trio.to_thread.run_sync(self._remember, opened)
         return opened, [ItemError(failure.target, failure.reason) for failure in failures]
 
-    async def delete(self, ids: Sequence[bytes]) -> tuple[str, ...]:
+    async def is_overtaken(self, absorbed: Iterable[SeenHead] = ()) -> bool:
+        """Tell whether other devices have published since what contradicts this view; see :func:`overtaken`."""
+        return overtaken(self.view, await self._reader.read(), self.context.device_key.public, absorbed)
+
+    async def delete(self, ids: Iterable[bytes]) -> tuple[str, ...]:
         """Give chunks up at the targets that took the new head; the others still refer to them.
+
+        Segments that a head still lists stay.
 
         Returns:
             What targets answered that did not take the deletion.
         """
         failed: list[str] = []
+        listed = self.view.segment_ids
+        gone = [chunk_id for chunk_id in ids if chunk_id not in listed]
 
         async def remove(target: ChunkTarget) -> None:
             try:
-                for at in range(0, len(ids), _IDS_PER_REQUEST):
-                    await target.delete(ids[at : at + _IDS_PER_REQUEST])
+                for part in parts(gone):
+                    await target.delete(part)
             except TargetError as error:
                 failed.append(str(error))
 
@@ -186,6 +199,11 @@ async def open_session(context: Context, *, accept_rollback: bool = False) -> Se
         # A new instance: the old one may have used higher numbers.
         context.writer_path.unlink(missing_ok=True)
         await trio.to_thread.run_sync(lambda: context.index.clear(keep_pending=False))
-    session = Session(context, view)
+    session = Session(context, view, reader)
     await load_index(view, context.index, session.fetcher)
     return session
+
+
+def parts(ids: Sequence[bytes]) -> list[Sequence[bytes]]:
+    """Divide ids of chunks into as many as fit one request."""
+    return [ids[at : at + _IDS_PER_REQUEST] for at in range(0, len(ids), _IDS_PER_REQUEST)]

@@ -41,6 +41,9 @@ class ChunkTarget(Protocol):
     async def delete(self, ids: Sequence[bytes]) -> None:
         """Give chunks up; the target may keep them for a grace period."""
 
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        """Take back deletions whose grace period is not over; return of how many chunks."""
+
     async def heads(self, locator: bytes) -> list[bytes]:
         """Return the newest head of every device under ``locator``."""
 
@@ -101,6 +104,11 @@ class MemoryTarget:
         await trio.lowlevel.checkpoint()
         for chunk_id in ids:
             self.chunks.pop(chunk_id, None)
+
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        """See :class:`ChunkTarget`. There is no grace period."""
+        await trio.lowlevel.checkpoint()
+        return 0
 
     async def heads(self, locator: bytes) -> list[bytes]:
         """See :class:`ChunkTarget`."""
@@ -163,6 +171,11 @@ class DirectoryTarget:
                 self._path(chunk_id).unlink(missing_ok=True)
 
         await self._run(remove)
+
+    async def undelete(self, ids: Sequence[bytes]) -> int:
+        """See :class:`ChunkTarget`. There is no grace period."""
+        await trio.lowlevel.checkpoint()
+        return 0
 
     async def heads(self, locator: bytes) -> list[bytes]:
         """See :class:`ChunkTarget`."""

@@ -70,9 +70,23 @@ def _no_rule() -> NodeError:
 
 
 @command(app, "gc")
-def gc(session: Session, project: OptionalProjectArgument = None, dry_run: DryRunOption = False) -> None:
-    """Free chunks that no snapshot needs, after a time of grace."""
-    answer = session.stream("gc", "collecting garbage", project=project, dry_run=dry_run)
+def gc(
+    session: Session,
+    project: OptionalProjectArgument = None,
+    orphan_age: Annotated[
+        int | None,
+        typer.Option(
+            "--orphan-age",
+            metavar="TIME",
+            parser=parse_duration,
+            help="Give up what interrupted backups left behind once no device has claimed it for so long; 7d.",
+        ),
+    ] = None,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Free chunks that no snapshot needs, after a time of grace; without PROJECT also what killed backups left."""
+    age = {} if orphan_age is None else {"orphan_age_s": orphan_age}
+    answer = session.stream("gc", "collecting garbage", project=project, dry_run=dry_run, **age)
     session.report(answer, lambda done: _collected(done, dry_run=dry_run))
 
 
@@ -94,7 +108,12 @@ def _collected(done: dict[str, Any], *, dry_run: bool) -> Iterator[Any]:
     freed = f"{format_size(done['bytes_deleted'])} in {format_count(done['chunks_deleted'], 'chunk')} {verb}"
     yield styled(freed, "bold green")
     yield f"  {format_count(done['chunks_repacked'], 'chunk')} repacked in {format_duration(done['seconds'])}"
+    if done.get("orphans_found"):
+        yield (
+            f"  {format_count(done['orphans_found'], 'chunk')} of interrupted backups found,"
+            f" {done['orphans_deleted']:,} old enough and {verb} ({format_size(done['orphan_bytes'])})"
+        )
     if done.get("failed_targets"):
         yield styled(f"  not reached: {', '.join(done['failed_targets'])}; run it again later", "yellow")
-    if done.get("delete_after_at") and done["chunks_deleted"]:
+    if done.get("delete_after_at") and (done["chunks_deleted"] or done.get("orphans_deleted")):
         yield f"  providers keep them until {format_time(done['delete_after_at'])}, in case this was a mistake"
