@@ -6,7 +6,7 @@ import fcntl
 import secrets
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -57,11 +57,17 @@ def js_peer(js_packages: None) -> JsPeers:
 
     @asynccontextmanager
     async def run(
-        *, seed: bytes | None = None, security: str = "noise", key_type: str = "Ed25519"
+        *,
+        seed: bytes | None = None,
+        security: str = "noise",
+        key_type: str = "Ed25519",
+        listen: Sequence[str] = ("/ip4/127.0.0.1/tcp/0",),
+        relay: bool = False,
     ) -> AsyncIterator[JsPeer]:
         seed = seed or secrets.token_bytes(32)
+        words = [seed.hex(), security, key_type, ",".join(listen), *(["relay"] if relay else [])]
         process = await trio.lowlevel.open_process(
-            ["node", "peer.mjs", seed.hex(), security, key_type],
+            ["node", "peer.mjs", *words],
             cwd=SCRIPTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,8 +1,10 @@
 // One js-libp2p peer, driven by a test: a JSON line in is a command, a JSON line out its answer.
-// Started as `node peer.mjs SEED` with 32 bytes of an Ed25519 key in hexadecimal digits.
+// Started as `node peer.mjs SEED SECURITY KEY-TYPE LISTEN,... relay` with 32 bytes of an Ed25519 key in hexadecimal
+// digits; with the last word it carries circuits for others.
 import './polyfill.mjs'
 import { createHash, randomBytes } from 'node:crypto'
 import { createInterface } from 'node:readline'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -26,7 +28,7 @@ const PIECE_BYTES = 1 << 18
 const RAW_CODEC = 0x55
 const SHA2_256 = 0x12
 
-const [seedText, security = 'noise', keyType = 'Ed25519'] = process.argv.slice(2)
+const [seedText, security, keyType, listen, role] = process.argv.slice(2)
 const seed = Buffer.from(seedText, 'hex')
 
 const identified = new Map()
@@ -38,14 +40,16 @@ function addressesOf (peers) {
 async function start () {
   const node = await createLibp2p({
     privateKey: keyType === 'Ed25519' ? await generateKeyPairFromSeed('Ed25519', seed) : await generateKeyPair(keyType),
-    addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    transports: [tcp()],
+    addresses: { listen: listen.split(',') },
+    transports: [tcp(), circuitRelayTransport()],
     connectionEncrypters: security === 'tls' ? [tls()] : [noise()],
     streamMuxers: [yamux()],
     connectionGater: { denyDialMultiaddr: () => false },
     services: {
       identify: identify(),
       ping: ping(),
+      // Its own limit of 128 KiB for a circuit is too little for a chunk.
+      ...(role === 'relay' && { relay: circuitRelayServer({ reservations: { applyDefaultLimit: false } }) }),
       dht: kadDHT({
         protocol: KAD,
         clientMode: false,
@@ -61,12 +65,15 @@ async function start () {
     const bytes = new ByteStream(stream)
     for (let piece; (piece = await bytes.some()) !== null;) await bytes.write(piece)
     await bytes.finish()
-  })
+  }, { runOnLimitedConnection: true })
   return node
 }
 
 async function open (node, peerId, protocol) {
-  return new ByteStream(await node.dialProtocol(peerIdFromString(peerId), protocol))
+  // A dial looks for a direct connection even where there is one through a relay.
+  const [connection] = node.getConnections(peerIdFromString(peerId))
+  if (connection === undefined) throw new Error('not connected')
+  return new ByteStream(await connection.newStream(protocol, { runOnLimitedConnection: true }))
 }
 
 // Sends `size` random bytes, ends its direction and reads until the other one ends.
