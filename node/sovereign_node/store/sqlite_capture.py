@@ -1,4 +1,4 @@
-"""Consistent copies of live SQLite databases, by the online backup API.
+"""Consistent reading of live SQLite databases: the file itself while nobody writes, else a copy by the backup API.
 
 The copy is page for page the source at one moment, whatever other processes write meanwhile.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -19,7 +20,11 @@ _STEP_PAGES = 4096
 # A writer in another process makes an unprotected copy start again; after this many times it is made in one step.
 _MAX_RESTARTS = 4
 _BUSY_TIMEOUT_S = 10.0
+# A change within the clock tick of the last one could not be seen in the times.
 _SETTLED_NS = 100_000_000
+_HEADER = struct.Struct(">16sHBB")
+_MAGIC = b"SQLite format 3\0"
+_LOGS = ("-wal", "-journal")
 
 
 class CaptureError(Exception):
@@ -45,6 +50,67 @@ class CapturedDatabase:
 
     path: Path
     page_bytes: int
+
+
+class IdleDatabase:
+    """A database that nobody is writing: its file can be read as it is, if it is still idle afterwards.
+
+    Args:
+        descriptor: open for reading; the caller's to close.
+        page_bytes: size of a page.
+        status: of the file, before anything was read.
+    """
+
+    def __init__(self, descriptor: int, page_bytes: int, status: os.stat_result) -> None:
+        self.descriptor = descriptor
+        self.page_bytes = page_bytes
+        self.status = status
+
+    def is_unchanged(self) -> bool:
+        """Whether nothing was written since it was opened, so that all that was read is of one state."""
+        return _identity(os.fstat(self.descriptor)) == _identity(self.status)
+
+
+def check_idle(source: Path, descriptor: int, now_ns: int) -> IdleDatabase | None:
+    """Return a database whose file holds one committed state right now; None if that can't be said.
+
+    Whoever has pages of an open transaction in the file keeps others out with a lock, and whoever writes later
+    changes the file's times: nothing is locked while the file is read, and no writer ever waits.
+
+    Args:
+        source: the database file.
+        descriptor: of the same file, open for reading.
+        now_ns: by the clock of its file system, nanoseconds UTC; not later than now.
+    """
+    status = os.fstat(descriptor)
+    settled = max(status.st_mtime_ns, status.st_ctime_ns) + _SETTLED_NS < now_ns
+    head = os.pread(descriptor, _HEADER.size, 0)
+    if (
+        not settled
+        or len(head) < _HEADER.size
+        or any(source.with_name(source.name + end).exists() for end in _LOGS)
+    ):
+        return None
+    magic, page_bytes, write_version, read_version = _HEADER.unpack(head)
+    # Opening one with a write-ahead log makes SQLite put the log and its index beside it, where a reader leaves
+    # them behind; without a log there, nobody has it open.
+    immutable = "&immutable=1" if (write_version, read_version) == (2, 2) else ""
+    try:
+        uri = f"{source.absolute().as_uri()}?mode=ro{immutable}"
+        with closing(sqlite3.connect(uri, uri=True, timeout=0)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    except sqlite3.Error:
+        return None
+    page_bytes = 65536 if page_bytes == 1 else page_bytes
+    if magic != _MAGIC or pages * page_bytes != status.st_size:
+        return None
+    database = IdleDatabase(descriptor, page_bytes, status)
+    return database if database.is_unchanged() else None
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @contextmanager

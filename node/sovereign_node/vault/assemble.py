@@ -166,12 +166,17 @@ class Assembler:
                 if not folder.outstanding:
                     self._complete(folder)
 
-    def file_content(self, ids: list[bytes]) -> tuple[Content, bytes]:
-        """Return the content of an entry that consists of the data blobs ``ids``."""
+    def file_content(self, ids: list[bytes], list_ids: int = MAX_LIST_IDS) -> tuple[Content, bytes]:
+        """Return the content of an entry that consists of the data blobs ``ids``.
+
+        Args:
+            ids: 32 bytes each.
+            list_ids: how many go into one list; each change of a file costs a new list.
+        """
         if 0 < len(ids) <= MAX_DIRECT_IDS:
             return Content.BLOBS, b"".join(ids)
         with self._lock:
-            return self._content(ids, Content.BLOBS, Content.LISTS)
+            return self._content(ids, Content.BLOBS, Content.LISTS, list_ids)
 
     def put_blob(self, kind: BlobType, raw: bytes) -> bytes:
         """Store a piece of metadata unless it is stored already; return its id."""
@@ -206,22 +211,24 @@ class Assembler:
             self._packer.add(wanted, kind, raw)
         return wanted
 
-    def _content(self, ids: list[bytes], direct: Content, lists: Content) -> tuple[Content, bytes]:
+    def _content(
+        self, ids: list[bytes], direct: Content, lists: Content, list_ids: int = MAX_LIST_IDS
+    ) -> tuple[Content, bytes]:
         if not ids:
             return Content.NONE, b""
         if len(ids) <= MAX_DIRECT_IDS:
             return direct, b"".join(ids)
-        level = self._lists(ids)
-        if len(level) <= MAX_ENTRY_IDS:
+        level = self._lists(ids, list_ids)
+        if len(level) <= (MAX_DIRECT_IDS if direct is Content.BLOBS else MAX_ENTRY_IDS):
             return lists, b"".join(level)
         if direct is not Content.BLOBS:
             raise ValueError("folder has too many entries")
-        return Content.LISTS_OF_LISTS, b"".join(self._lists(level))
+        # Few enough at the top that two levels reach every size.
+        return Content.LISTS_OF_LISTS, b"".join(self._lists(level, max(list_ids, -(-len(level) // MAX_ENTRY_IDS))))
 
-    def _lists(self, ids: list[bytes]) -> list[bytes]:
+    def _lists(self, ids: list[bytes], list_ids: int) -> list[bytes]:
         return [
-            self._put(BlobType.LIST, encode_list(ids[at : at + MAX_LIST_IDS]))
-            for at in range(0, len(ids), MAX_LIST_IDS)
+            self._put(BlobType.LIST, encode_list(ids[at : at + list_ids])) for at in range(0, len(ids), list_ids)
         ]
 
     def _complete(self, folder: Folder | None) -> None:

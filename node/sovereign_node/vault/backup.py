@@ -123,7 +123,12 @@ async def store_files(run: Run, sender: Sender) -> Entry:
         run.sources, run.config, run.index, run.assembler, run.counters, run.valid_run, run.now_ns, run.turn
     )
     reader = Reader(
-        scanner.files(), run.spool, run.stop, _reporter(run.counters), capture=run.config.capture_databases
+        scanner.files(),
+        run.spool,
+        run.stop,
+        _reporter(run.counters),
+        run.now_ns,
+        capture=run.config.capture_databases,
     )
     batches, incoming = trio.open_memory_channel[Batch](0)
 

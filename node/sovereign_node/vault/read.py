@@ -6,14 +6,15 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyfastcdc import FastCDC
 
-from sovereign_node.store.sqlite_capture import CaptureError, capture_database
+from sovereign_node.store.sqlite_capture import CaptureError, capture_database, check_idle
 from sovereign_node.vault.scan import SQLITE_HEADER, FileWork
+from sovereign_protocols.vault.tree import MAX_LIST_IDS, Flag
 
 # Files up to this size are read whole by a worker; larger ones pass through one buffer in windows.
 WHOLE_FILE_BYTES = 4 * 1024 * 1024
@@ -25,11 +26,14 @@ MIN_CUT_BYTES = 256 * 1024
 AVERAGE_CUT_BYTES = 1024 * 1024
 # One page less than a full container, for the directory and the trailer.
 MAX_CUT_BYTES = 4 * 1024 * 1024 - 4096
-# A random row of a database touches a page or two: small cuts keep what is sent small, and 64 KiB for larger
-# databases keeps their lists short.
-DATABASE_CUT_BYTES = 16 * 1024
-LARGE_DATABASE_CUT_BYTES = 64 * 1024
-LARGE_DATABASE_BYTES = 1024 * 1024 * 1024
+# A random row of a database touches a page or two: small cuts keep what is sent small, larger ones keep the number of
+# blobs at bay. The list that names a changed piece is sent with it, so lists are short.
+# (size up to which it applies, bytes of a cut, ids in a list)
+DATABASE_CUTS = (
+    (64 * 1024 * 1024, 4096, 16),
+    (1024 * 1024 * 1024, 8192, 32),
+)
+LARGE_DATABASE_CUT = (64 * 1024, 64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class LargeFile:
         size_bytes: bytes read.
         info: its times and mode after reading.
         again: it kept changing.
+        list_ids: how many ids go into one list.
     """
 
     work: FileWork
@@ -66,6 +71,7 @@ class LargeFile:
     size_bytes: int = 0
     info: os.stat_result | None = None
     again: bool = False
+    list_ids: int = MAX_LIST_IDS
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -168,6 +174,7 @@ class Reader:
         spool: folder for copies of databases.
         stop: set when the backup is cancelled.
         on_error: called for a file that can't be read.
+        now_ns: time of the start by the file system's clock, nanoseconds UTC.
         capture: capture databases consistently.
     """
 
@@ -177,6 +184,7 @@ class Reader:
         spool: Path,
         stop: threading.Event,
         on_error: Callable[[FileWork, str], None],
+        now_ns: int,
         *,
         capture: bool = True,
     ) -> None:
@@ -184,6 +192,7 @@ class Reader:
         self._spool = spool
         self._stop = stop
         self._on_error = on_error
+        self._now_ns = now_ns
         self._capture = capture
         self._cutter = content_cutter()
         self._batches = self._generate()
@@ -216,29 +225,54 @@ class Reader:
         return work.database or looks_like_database(work.path)
 
     def _database(self, work: FileWork) -> Iterator[Batch]:
+        if (yield from self._idle_database(work)):
+            return
         try:
             with capture_database(Path(os.fsdecode(work.path)), self._spool, self._stop) as copy:
-                size_bytes = copy.path.stat().st_size
-                cut_bytes = LARGE_DATABASE_CUT_BYTES if size_bytes > LARGE_DATABASE_BYTES else DATABASE_CUT_BYTES
-                file = LargeFile(work, flags=2, info=work.info)
+                file = LargeFile(work, flags=Flag.DATABASE, info=work.info)
                 with copy.path.open("rb", buffering=0) as stream:
-                    yield from self._fixed(file, stream.fileno(), max(cut_bytes, copy.page_bytes))
+                    yield from self._fixed(file, stream.fileno(), copy.page_bytes)
+                yield Part(file, file.total, [], True)
         except CaptureError as error:
             # Encrypted, damaged, or locked for too long: its bytes are still worth more than nothing.
             self._on_error(work, f"not captured as a database, copied as a file: {error}")
             yield from self._large(work)
 
-    def _fixed(self, file: LargeFile, descriptor: int, cut_bytes: int) -> Iterator[Batch]:
-        number = 0
-        while True:
+    def _idle_database(self, work: FileWork) -> Generator[Batch, None, bool]:
+        """Read a database that nobody writes without a copy; returns whether that went well to the end."""
+        try:
+            descriptor = open_regular(work.path)
+        except OSError:
+            return False
+        try:
+            idle = check_idle(Path(os.fsdecode(work.path)), descriptor, self._now_ns)
+            if idle is None:
+                return False
+            file = LargeFile(work, flags=Flag.DATABASE, info=idle.status)
+            yield from self._fixed(file, descriptor, idle.page_bytes)
+            if not idle.is_unchanged():
+                return False
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        yield Part(file, file.total, [], True)
+        return True
+
+    def _fixed(self, file: LargeFile, descriptor: int, page_bytes: int) -> Iterator[Batch]:
+        size_bytes = os.fstat(descriptor).st_size
+        fitting = (cut for below, *cut in DATABASE_CUTS if size_bytes <= below)
+        cut_bytes, file.list_ids = next(fitting, LARGE_DATABASE_CUT)
+        cut_bytes = max(cut_bytes, page_bytes)
+        while not self._stop.is_set():
             view = memoryview(_read_window(descriptor, file.size_bytes))
             pieces = [view[at : at + cut_bytes] for at in range(0, len(view), cut_bytes)]
-            file.size_bytes += len(view)
-            last = len(view) < WINDOW_BYTES
-            yield Part(file, number, pieces, last)
-            if last:
+            if pieces:
+                file.size_bytes += len(view)
+                yield Part(file, file.total, pieces, False)
+                file.total += 1
+            if len(view) < WINDOW_BYTES:
                 return
-            number += 1
 
     def _large(self, work: FileWork) -> Iterator[Batch]:
         for attempt in range(READ_ATTEMPTS):

@@ -30,7 +30,6 @@ from sovereign_protocols.vault.container import LINE_BYTES
 from sovereign_protocols.vault.index import ChunkLines
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.tree import (
-    MAX_INLINE_BYTES,
     MODE_MASK,
     Content,
     Flag,
@@ -38,6 +37,10 @@ from sovereign_protocols.vault.tree import (
     pack_fields,
     split_ids,
 )
+
+# Content inside an entry is sent again whenever a neighbour changes, so only what is hardly larger than the lines
+# and ids of a blob stays there; readers take up to 1 KiB.
+_INLINE_BYTES = 256
 
 
 class Claims:
@@ -139,7 +142,7 @@ class Worker:
                 self._assembler.finish([FinishedFile(work.folder, work.name, None)])
                 continue
             data, info, again = item
-            pieces = [] if len(data) <= MAX_INLINE_BYTES else cut_whole(self._cutter, data)
+            pieces = [] if len(data) <= _INLINE_BYTES else cut_whole(self._cutter, data)
             loaded.append(_Loaded(work, data, pieces, info, again))
         size_bytes = sum(len(file.data) for file in loaded)
         with self._counters.lock:
@@ -184,7 +187,7 @@ class Worker:
         flags = file.flags | (Flag.CHANGED if file.again else 0)
         with self._counters.lock:
             self._counters.files_changed += 1
-        content = self._assembler.file_content(ids)
+        content = self._assembler.file_content(ids, file.list_ids)
         self._assembler.finish([_finished(work, file.info, file.size_bytes, content, flags, again=file.again)])
 
     def _load(self, work: FileWork) -> tuple[bytes, os.stat_result, bool] | None:
