@@ -51,11 +51,13 @@ from sovereign_node.services.record_places import OwnPlace, provider_place, reco
 from sovereign_node.services.recovery import Recovery
 from sovereign_node.services.relay_settings import make_relay
 from sovereign_node.services.repair import Repair
+from sovereign_node.services.replicas import Replicas
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_node.services.traffic import Traffic
 from sovereign_node.services.uptime import Uptime
 from sovereign_node.services.waiting import WaitingBackups
 from sovereign_node.store import State, open_state
+from sovereign_node.store.contracts import Contract
 from sovereign_node.translate import translate_error, translated
 from sovereign_node.version import VERSION
 from sovereign_protocols.audit.messages import PROTOCOL_ID as AUDIT_PROTOCOL_ID
@@ -244,6 +246,7 @@ async def _run_services(
 
     def on_connected(peer_id: str) -> None:
         waiting.note_connected(peer_id)
+        repair.note_connected()
         if state.devices.get_by_peer_id(peer_id) is None:
             # It may be a new device of this identity: the identity record tells.
             recovery.publish_soon()
@@ -276,7 +279,14 @@ async def _run_services(
         clock,
         is_online=lambda peer_id: any(info.peer_id != peer_id for info in network.connections()),
     )
-    repair = Repair(state, projects, clock, is_paused=lambda: traffic.is_paused)
+
+    async def end_contract(contract: Contract) -> None:
+        if await trio.to_thread.run_sync(money.pays, contract):
+            await money.close(contract)
+            recovery.publish_soon()
+
+    replicas = Replicas(state, projects, clock, end_contract=end_contract)
+    repair = Repair(state, projects, replicas, clock, is_paused=lambda: traffic.is_paused)
     orphans = Orphans(
         data_dir.cache / "orphans",
         state,

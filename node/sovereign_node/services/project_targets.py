@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 PUSH_BATCH = 32
 LIST_PAGE = 1000
+#: Of contracts under which nothing new is stored, whatever is paid.
+READ_ONLY_STATES = ("ending",)
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,14 @@ class OpenTargets:
     """Targets for the length of one operation.
 
     Args:
-        remote: providers that answered.
+        remote: providers that answered and take chunks.
+        leaving: providers that answered and only give chunks back, because their contract ends.
         local: this device's own store.
         missing: names of providers that did not answer.
     """
 
     remote: list[RemoteTarget]
+    leaving: list[RemoteTarget]
     local: LocalTarget
     missing: list[str]
 
@@ -98,6 +102,7 @@ class ProjectTargets:
         missing: list[str] = []
         async with AsyncExitStack() as stack:
             remote: list[RemoteTarget] = []
+            leaving: list[RemoteTarget] = []
             for contract in contracts:
                 name = await trio.to_thread.run_sync(self._name_of, contract)
                 if _peer_of(contract) not in reachable:
@@ -109,12 +114,13 @@ class ProjectTargets:
                     log.warning("provider_left_out", provider=name, reason=error.message)
                     missing.append(name)
                     continue
-                if name in {target.name for target in remote}:
+                if name in {target.name for target in (*remote, *leaving)}:
                     # The vault tells targets apart by their names.
                     name = f"{name} {contract.contract_id.hex()[:8]}"
-                remote.append(self._remote(name, session, contract))
+                group = leaving if contract.state in READ_ONLY_STATES else remote
+                group.append(self._remote(name, session, contract))
             local = await trio.to_thread.run_sync(self._local, project_keys)
-            yield OpenTargets(remote, local, missing)
+            yield OpenTargets(remote, leaving, local, missing)
 
     @asynccontextmanager
     async def open_contract(self, contract: Contract) -> AsyncIterator[RemoteTarget]:

@@ -20,6 +20,7 @@ from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.services.content import index_content
 from sovereign_node.services.lookup import only
+from sovereign_node.services.missed_copies import note_missed_copies
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.project_keys import free_project_name, open_project_keys, seal_project_keys
 from sovereign_node.services.project_targets import OpenTargets, ProjectTargets
@@ -225,6 +226,8 @@ class Projects:
             await self._remember(opened, await opened.vault.snapshots())
             if opened.is_local_only:
                 self._on_queued()
+            elif opened.targets.missing or report.failed_targets:
+                await self._note_missed_copies(project)
             in_use: Sequence[ChunkTarget] = opened.targets.remote or [opened.targets.local]
             if await trio.to_thread.run_sync(self._note_backup, project, report):
                 self._to_index[project.project_id] = (project, bytes.fromhex(report.snapshot))
@@ -232,9 +235,13 @@ class Projects:
             return BackupOutcome(
                 report,
                 tuple(target.name for target in in_use),
-                opened.is_local_only and bool(opened.targets.missing),
+                opened.is_local_only and bool(opened.targets.missing or opened.targets.leaving),
                 tuple(opened.targets.missing),
             )
+
+    async def _note_missed_copies(self, project: Project) -> None:
+        if project.copies > 1:
+            await trio.to_thread.run_sync(note_missed_copies, self._state, project.project_id)
 
     async def _fill_new_providers(self, opened: OpenProject) -> None:
         """Copy to providers that came since the last backup what backups, which send new chunks only, would not."""
@@ -312,7 +319,9 @@ class Projects:
         """
         project_keys = await trio.to_thread.run_sync(open_project_keys, self._keys, project)
         async with self._lock(project), self._targets.open(project, project_keys) as targets:
-            if besides is not None and all(item.contract_id != besides.contract_id for item in targets.remote):
+            if besides is not None and all(
+                item.contract_id != besides.contract_id for item in (*targets.remote, *targets.leaving)
+            ):
                 targets.remote.append(besides)
             if for_writing and targets.remote:
                 await self._push(project, project_keys, targets)
@@ -326,6 +335,8 @@ class Projects:
     async def _push(self, project: Project, project_keys: ProjectKeys, targets: OpenTargets) -> int:
         if not targets.remote or not await trio.to_thread.run_sync(self._targets.has_waiting, project_keys):
             return 0
+        if len(targets.remote) < project.copies:
+            await self._note_missed_copies(project)
         try:
             return await self._targets.push(targets, project_keys, project.copies)
         except TargetError as error:
@@ -340,9 +351,12 @@ class Projects:
         self, project: Project, project_keys: ProjectKeys, targets: OpenTargets, for_writing: bool
     ) -> Vault:
         name = project.project_id.hex()
-        chosen: Sequence[ChunkTarget] = targets.remote
-        if not targets.remote or (not for_writing and self._targets.has_waiting(project_keys)):
-            chosen = [*targets.remote, targets.local]
+        leaving = targets.leaving
+        chosen: Sequence[ChunkTarget] = targets.remote if for_writing else [*targets.remote, *leaving]
+        if not chosen or (not for_writing and self._targets.has_waiting(project_keys)):
+            chosen = [*chosen, targets.local]
+        # What is not asked now may hold what the others lack.
+        is_complete = not targets.missing and not (for_writing and leaving)
         known_devices = {*self._identity.log.active_devices, *self._identity.log.revoked_devices}
         return Vault(
             project_keys,
@@ -359,8 +373,8 @@ class Projects:
             ),
             clock=self._clock,
             network_id=self._identity.network_id,
-            remembered=partial(self._seen_heads, project_keys) if targets.missing else list,
-            is_complete=not targets.missing,
+            remembered=list if is_complete else partial(self._seen_heads, project_keys),
+            is_complete=is_complete,
         )
 
     def _seen_heads(self, project_keys: ProjectKeys) -> list[bytes]:

@@ -11,6 +11,7 @@ from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
 from sovereign_node.vault.heads import OpenHead
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.target import ChunkTarget
+from sovereign_protocols.framing import Payload
 
 _IDS_PER_REQUEST = 1024
 _PARALLEL = 4
@@ -24,6 +25,7 @@ class ReplicateReport:
         copies_made: chunks and index segments put to a target that had not got them.
         copies_missing: how many more there should be, had there been targets that take them.
         bytes_copied: their sealed bytes.
+        bytes_to: of these, names of targets with what each got.
         unavailable: hex ids of chunks that no target gave.
         failed_targets: targets that dropped out, with the reason.
     """
@@ -31,6 +33,7 @@ class ReplicateReport:
     copies_made: int
     copies_missing: int
     bytes_copied: int
+    bytes_to: tuple[tuple[str, int], ...]
     unavailable: tuple[str, ...]
     failed_targets: tuple[str, ...]
 
@@ -43,7 +46,7 @@ class _Replicator:
         self.unavailable: list[str] = []
         self.copies_made = 0
         self.copies_missing = 0
-        self.bytes_copied = 0
+        self.bytes_to: dict[str, int] = {}
 
     async def run(self) -> None:
         index = self._session.context.index
@@ -98,10 +101,11 @@ class _Replicator:
     async def _work(self, pending: Iterator[tuple[bytes, list[str]]]) -> None:
         sealer = self._session.context.sealer
 
-        def checked(chunk_id: bytes, sealed: bytes, is_checked: bool) -> bytes:
-            if not is_checked:
-                sealer.check_id(chunk_id, sealed)
-            return sealed
+        def checked(chunk_id: bytes, sealed: Payload, id_checked: bool) -> bytes:
+            whole = sealed.to_bytes()
+            if not id_checked:
+                sealer.check_id(chunk_id, whole)
+            return whole
 
         for chunk_id, names in pending:
             try:
@@ -127,7 +131,7 @@ class _Replicator:
             self.copies_missing += 1
         else:
             self.copies_made += 1
-            self.bytes_copied += len(sealed)
+            self.bytes_to[name] = self.bytes_to.get(name, 0) + len(sealed)
 
 
 async def run_replicate(session: Session, leaving: Collection[str] = ()) -> ReplicateReport:
@@ -137,7 +141,8 @@ async def run_replicate(session: Session, leaving: Collection[str] = ()) -> Repl
     return ReplicateReport(
         copies_made=replicator.copies_made,
         copies_missing=replicator.copies_missing,
-        bytes_copied=replicator.bytes_copied,
+        bytes_copied=sum(replicator.bytes_to.values()),
+        bytes_to=tuple(sorted(replicator.bytes_to.items())),
         unavailable=tuple(replicator.unavailable),
         failed_targets=tuple(f"{name}: {reason}" for name, reason in sorted(replicator.failed.items())),
     )
