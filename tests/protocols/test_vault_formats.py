@@ -14,6 +14,7 @@ from sovereign_crypto.errors import AuthenticationError, CryptoError, FormatErro
 from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import StatementType, sign_statement
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault import container as containers
 from sovereign_protocols.vault import tree
 from sovereign_protocols.vault.blobs import BlobDecoder, BlobEncoder, BlobRecord, BlobType, Codec
@@ -616,7 +617,16 @@ def test_a_container_that_claims_more_than_its_length_is_refused() -> None:
 
 def test_the_id_check_can_be_left_to_the_target() -> None:
     chunk_id, sealed = SEALER.seal_chunk(PLAIN)
-    assert SEALER.open_chunk(bytes(32), bytes(sealed), id_checked=True) == PLAIN
+    pieces = Payload([sealed[:100], sealed[100:]])
+    assert SEALER.open_arrived(chunk_id, pieces, id_checked=False) == PLAIN
+    assert SEALER.open_arrived(bytes(32), pieces, id_checked=True) == PLAIN
+    buffer = bytearray(containers.MAX_PLAINTEXT_BYTES)
+    assert SEALER.open_arrived(chunk_id, pieces, id_checked=True, buffer=buffer).obj is buffer
+    with pytest.raises(IdMismatchError):
+        SEALER.open_arrived(bytes(32), pieces, id_checked=False)
+    for wrong in (b"", bytes(4183), bytes(containers.MAX_PLAINTEXT_BYTES + 89)):
+        with pytest.raises(FormatError, match="size"):
+            SEALER.open_arrived(chunk_id, Payload([wrong]), id_checked=True)
     SEALER.check_id(chunk_id, bytes(sealed))
     with pytest.raises(IdMismatchError):
         SEALER.check_id(bytes(32), bytes(sealed))

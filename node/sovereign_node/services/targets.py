@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 import trio
@@ -14,11 +15,12 @@ from sovereign_node.clock import Clock
 from sovereign_node.services.lasting_session import LastingSession
 from sovereign_node.services.money.metering import NoTally, TransferTally
 from sovereign_node.vault.errors import HeadConflictError, TargetError
-from sovereign_node.vault.target import Sealed
+from sovereign_node.vault.target import Sealed, Unpack
 from sovereign_protocols.chunk import limits
 from sovereign_protocols.chunk.client import ChunkClient
 from sovereign_protocols.chunk.deletion import sign_deletion
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, ProtocolError, RemoteError
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
 
 Result = TypeVar("Result")
@@ -36,8 +38,6 @@ class RemoteTarget:
         clock: wall time.
         tally: counts what is moved from this device's view, and pays when the provider asks for it.
     """
-
-    checks_ids = True
 
     def __init__(
         self,
@@ -109,6 +109,30 @@ class RemoteTarget:
             raise self._error(error) from error
         finally:
             await self._count_unseen(len(left))
+
+    async def fetch(self, chunk_id: bytes, unpack: Unpack[Result]) -> Result | None:
+        """See ChunkTarget."""
+        try:
+            return await self._session.call(lambda client: self._fetch(client, chunk_id, unpack))
+        except ProtocolError as error:
+            raise self._error(error) from error
+
+    async def _fetch(self, client: ChunkClient, chunk_id: bytes, unpack: Unpack[Result]) -> Result | None:
+        download = client.get_unpacked(
+            self.contract_id, [chunk_id], lambda _, sealed: (len(sealed), unpack(sealed, True))
+        )
+        unseen = 1
+        try:
+            async with aclosing(download):
+                found = [item async for _, item in download]
+            unseen = 0 if found or download.missing else 1
+        finally:
+            await self._count_unseen(unseen)
+        if not found:
+            return None
+        ((size_bytes, result),) = found
+        await self._tally.received(self.contract_id, size_bytes)
+        return result
 
     async def _count_unseen(self, chunks: int) -> None:
         """Count what the provider sent and this device never saw: at most what one stream may hold."""
@@ -211,8 +235,6 @@ class LocalTarget:
         quota_bytes: what may wait here.
     """
 
-    checks_ids = False
-
     def __init__(self, name: str, store: ChunkStore, namespace: bytes, quota_bytes: int) -> None:
         self.name = name
         self._store = store
@@ -235,6 +257,16 @@ class LocalTarget:
             sealed = await self._run(lambda wanted=chunk_id: self._store.get(self._namespace, wanted))  # type: ignore[misc]
             if sealed is not None:
                 yield chunk_id, sealed
+
+    async def fetch(self, chunk_id: bytes, unpack: Unpack[Result]) -> Result | None:
+        """See ChunkTarget."""
+
+        def read() -> tuple[Result] | None:
+            sealed = self._store.get(self._namespace, chunk_id)
+            return None if sealed is None else (unpack(Payload([sealed]), False),)
+
+        found = await self._run(read)
+        return found[0] if found else None
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """See ChunkTarget. Own copies need no grace period."""

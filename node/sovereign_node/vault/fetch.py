@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -10,7 +9,8 @@ import trio
 
 from sovereign_crypto.errors import CryptoError
 from sovereign_node.vault.errors import ChunkUnavailableError, TargetError
-from sovereign_node.vault.target import ChunkTarget, get_one
+from sovereign_node.vault.target import ChunkTarget, Unpack
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.sealing import ProjectSealer
 
@@ -83,22 +83,24 @@ class Fetcher:
             ChunkUnavailableError: no target has a good copy.
         """
 
-        def unpack(sealed: bytes, checked: bool) -> Container:
-            return Container(self._sealer.open_chunk(chunk_id, sealed, id_checked=checked))
+        def unpack(sealed: Payload, id_checked: bool) -> Container:
+            return Container(self._sealer.open_arrived(chunk_id, sealed, id_checked=id_checked))
 
         return await self.get(chunk_id, unpack)
 
     async def segment(self, segment_id: bytes) -> bytes:
         """Return the plaintext of an index segment; errors as :meth:`container`."""
-        return await self.get(segment_id, lambda sealed, _: self._sealer.open_segment(segment_id, sealed))
+        return await self.get(
+            segment_id, lambda sealed, _: self._sealer.open_segment(segment_id, sealed.to_bytes())
+        )
 
-    async def get(self, chunk_id: bytes, unpack: Callable[[bytes, bool], _Result]) -> _Result:
+    async def get(self, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result:
         """Fetch a chunk and unpack it in a thread.
 
         Args:
             chunk_id: 32 bytes.
             unpack: gets the sealed bytes, and whether their id has been checked; its ``CryptoError`` means that the
-                copy is bad.
+                copy is bad. When a target stalls, it may be called for the copies of two targets at once.
 
         Raises:
             ChunkUnavailableError: no target has a good copy.
@@ -123,14 +125,13 @@ class Fetcher:
         self,
         pace: _Pace,
         chunk_id: bytes,
-        unpack: Callable[[bytes, bool], _Result],
+        unpack: Unpack[_Result],
         hunt: _Hunt[_Result],
         scope: trio.CancelScope,
     ) -> None:
         """Try one target; on success end the hunt."""
         try:
-            sealed = await self._fetch(pace, chunk_id)
-            hunt.results.append(await trio.to_thread.run_sync(unpack, sealed, pace.target.checks_ids))
+            hunt.results.append(await self._fetch(pace, chunk_id, unpack))
             scope.cancel()
             return
         except TargetError as error:
@@ -141,17 +142,19 @@ class Fetcher:
         pace.failures += 1
         hunt.failed.set()
 
-    async def _fetch(self, pace: _Pace, chunk_id: bytes) -> bytes:
+    async def _fetch(self, pace: _Pace, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result:
         pace.under_way += 1
         started = trio.current_time()
         try:
-            sealed = await get_one(pace.target, chunk_id)
+            found = await pace.target.fetch(
+                chunk_id, lambda sealed, id_checked: (len(sealed), unpack(sealed, id_checked))
+            )
             taken = trio.current_time() - started
             pace.seconds += _SMOOTHING * (taken / pace.under_way - pace.seconds)
         finally:
             pace.under_way -= 1
-        if sealed is not None:
-            self.fetched_bytes += len(sealed)
-            return sealed
-        self.bad.append(BadCopy(pace.target.name, chunk_id, "missing"))
-        raise TargetError(pace.target.name, "does not have the chunk")
+        if found is None:
+            self.bad.append(BadCopy(pace.target.name, chunk_id, "missing"))
+            raise TargetError(pace.target.name, "does not have the chunk")
+        self.fetched_bytes += found[0]
+        return found[1]

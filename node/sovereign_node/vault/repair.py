@@ -70,7 +70,10 @@ class _Finder:
         for chunk_id in ids:
             if chunk_id not in segments and not index.has_chunk(chunk_id):
                 try:
-                    await self._session.fetcher.get(chunk_id, lambda sealed, _, of=chunk_id: self._open(of, sealed))  # type: ignore[misc]
+                    await self._session.fetcher.get(
+                        chunk_id,
+                        lambda sealed, _, of=chunk_id: self._open(of, sealed.to_bytes()),  # type: ignore[misc]
+                    )
                 except ChunkUnavailableError:
                     self.unreadable.add(chunk_id.hex())
 

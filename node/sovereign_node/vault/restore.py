@@ -22,14 +22,19 @@ from sovereign_node.vault.safe_fs import Folders, TargetTree
 from sovereign_node.vault.scan import display
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.walk import Found, find, walk
+from sovereign_node.vault.write_behind import LARGE_BYTES, WriteBehind
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.blobs import BlobDecoder, BlobType
-from sovereign_protocols.vault.container import Container
+from sovereign_protocols.vault.container import MAX_PLAINTEXT_BYTES, Container
 from sovereign_protocols.vault.errors import ContentError
 from sovereign_protocols.vault.tree import Content, Entry, Kind
 
 # Bounds of what is planned at once; 100 bytes or so each.
 _GROUP_FILES = 20_000
 _GROUP_BLOBS = 100_000
+# Bounds of what is written in one call.
+_RUN_BYTES = 2 * 1024 * 1024
+_RUN_BLOBS = 256
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +63,19 @@ class _Write:
     place: Place
 
 
+@dataclass(frozen=True)
+class _Tools:
+    """What each thread has for itself.
+
+    Args:
+        decoder: of blobs.
+        buffer: room for one container.
+    """
+
+    decoder: BlobDecoder
+    buffer: bytearray
+
+
 class Restorer:
     """State of one restore.
 
@@ -70,7 +88,9 @@ class Restorer:
         self._session = session
         self._tree = tree
         self._index: LocalIndex = session.context.index
-        self._decoders = threading.local()
+        self._sealer = session.context.sealer
+        self._of_thread = threading.local()
+        self._behind = WriteBehind()
         self._lock = threading.Lock()
         self._numbers = 0
         self._folders: list[Found] = []
@@ -107,6 +127,10 @@ class Restorer:
                         group, blobs = [], 0
         await self._write_group(group)
         await trio.to_thread.run_sync(self._finish)
+
+    def close(self) -> None:
+        """Let go of what is still open; nothing may be written after that."""
+        self._behind.close()
 
     async def _start(self, root: Entry, path: tuple[bytes, ...]) -> list[Found] | None:
         """Return the entries from the root down to ``path``."""
@@ -157,11 +181,9 @@ class Restorer:
 
         async def fetch(chunk: int, writes: list[_Write]) -> None:
             try:
-                container = await self._session.fetcher.container(self._index.chunk_id(chunk))
+                await self._fetch(self._index.chunk_id(chunk), writes)
             except ChunkUnavailableError as error:
                 await trio.to_thread.run_sync(self._fail_writes, writes, str(error))
-            else:
-                await trio.to_thread.run_sync(self._write_chunk, container, writes)
             finally:
                 slots.release()
 
@@ -169,6 +191,19 @@ class Restorer:
             for chunk, writes in plan.items():
                 await slots.acquire()
                 nursery.start_soon(fetch, chunk, writes)
+
+    async def _fetch(self, chunk_id: bytes, writes: list[_Write]) -> None:
+        """Fetch a chunk and write what it holds, all in the thread in which it is verified."""
+        first = threading.Lock()
+
+        def unpack(sealed: Payload, id_checked: bool) -> None:
+            opened = self._sealer.open_arrived(chunk_id, sealed, id_checked=id_checked, buffer=self._tools().buffer)
+            container = Container(opened)
+            # Two targets may answer, when the first one stalled for a while.
+            if first.acquire(blocking=False):
+                self._write_chunk(container, writes)
+
+        await self._session.fetcher.get(chunk_id, unpack)
 
     def _plan(self, group: list[_File]) -> dict[int, list[_Write]]:
         """Return the writes of each chunk, chunks in the order in which the files first need them."""
@@ -220,7 +255,7 @@ class Restorer:
             self.bytes_written += file.entry.size_bytes
 
     def _write_chunk(self, container: Container, writes: list[_Write]) -> None:
-        decoder = self._decoder()
+        decoder = self._tools().decoder
         with self._tree.folders() as folders:
             at = 0
             while at < len(writes):
@@ -243,10 +278,7 @@ class Restorer:
         descriptor = -1
         try:
             descriptor = self._tree.open_temporary(file.temporary)
-            for write in writes:
-                record = write.place.record
-                stored = container.stored(write.place.offset_bytes, record.stored_bytes)
-                _write_at(descriptor, decoder.decode(record, stored, BlobType.DATA), write.at)
+            self._write_blobs(container, decoder, descriptor, writes)
             with self._lock:
                 file.missing -= len(writes)
                 done = not file.missing and not file.failed
@@ -262,6 +294,32 @@ class Restorer:
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
+
+    def _write_blobs(
+        self, container: Container, decoder: BlobDecoder, descriptor: int, writes: list[_Write]
+    ) -> None:
+        """Write blobs of one file; neighbours in one call."""
+        run: list[bytes | memoryview] = []
+        at = size_bytes = 0
+        for write in writes:
+            if run and (write.at != at + size_bytes or size_bytes >= _RUN_BYTES or len(run) == _RUN_BLOBS):
+                self._write_run(descriptor, run, at, size_bytes)
+                run = []
+            if not run:
+                at, size_bytes = write.at, 0
+            record = write.place.record
+            stored = container.stored(write.place.offset_bytes, record.stored_bytes)
+            run.append(decoder.decode(record, stored, BlobType.DATA))
+            size_bytes += record.raw_bytes
+        self._write_run(descriptor, run, at, size_bytes)
+
+    def _write_run(self, descriptor: int, run: list[bytes | memoryview], at: int, size_bytes: int) -> None:
+        written = os.pwritev(descriptor, run, at)
+        if written < size_bytes:
+            # Rare, as when the disk is almost full; the rest in one piece.
+            _write_at(descriptor, b"".join(run)[written:], at + written)
+        if size_bytes >= LARGE_BYTES:
+            self._behind.wrote(descriptor, at, size_bytes)
 
     def _fail_writes(self, writes: list[_Write], reason: str) -> None:
         for write in writes:
@@ -300,18 +358,20 @@ class Restorer:
             except OSError as error:
                 self._fail(found.path, error.strerror or str(error))
 
-    def _decoder(self) -> BlobDecoder:
-        decoder: BlobDecoder | None = getattr(self._decoders, "value", None)
-        if decoder is None:
-            decoder = self._decoders.value = BlobDecoder(self._session.context.sealer.dedup_key)
-        return decoder
+    def _tools(self) -> _Tools:
+        tools: _Tools | None = getattr(self._of_thread, "tools", None)
+        if tools is None:
+            tools = self._of_thread.tools = _Tools(
+                BlobDecoder(self._sealer.dedup_key), bytearray(MAX_PLAINTEXT_BYTES)
+            )
+        return tools
 
     def _fail(self, path: tuple[bytes, ...], reason: str) -> None:
         with self._lock:
             self.errors.append(ItemError(display(b"/".join(path) or b"."), reason))
 
 
-def _write_at(descriptor: int, data: bytes | memoryview, at: int) -> None:
+def _write_at(descriptor: int, data: bytes, at: int) -> None:
     view = memoryview(data)
     while view:
         count = os.pwrite(descriptor, view, at)

@@ -75,7 +75,7 @@ async def run_restore(
             await restorer.run(content.root, paths or [()])
             nursery.cancel_scope.cancel()
     finally:
-        await trio.to_thread.run_sync(tree.close)
+        await trio.to_thread.run_sync(_close, restorer, tree)
     return RestoreReport(
         snapshot.snapshot_id.hex(),
         restorer.files,
@@ -88,6 +88,11 @@ async def run_restore(
         bool(restorer.errors),
         tuple(restorer.errors),
     )
+
+
+def _close(restorer: Restorer, tree: TargetTree) -> None:
+    restorer.close()
+    tree.close()
 
 
 async def _tell(

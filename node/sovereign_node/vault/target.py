@@ -12,10 +12,13 @@ import trio
 
 from sovereign_node.vault.errors import HeadConflictError, TargetError
 from sovereign_node.vault.files import replace_file
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.head import NO_PREVIOUS, parse_head
 
 Sealed = bytes | bytearray
 _Result = TypeVar("_Result")
+#: What is made of the sealed bytes of a chunk; gets them, and whether their id has been checked.
+Unpack = Callable[[Payload, bool], _Result]
 
 
 class ChunkTarget(Protocol):
@@ -25,10 +28,6 @@ class ChunkTarget(Protocol):
     def name(self) -> str:
         """Name for people."""
 
-    @property
-    def checks_ids(self) -> bool:
-        """Whether :meth:`get` has compared the SHA-256 of all that it yields."""
-
     async def have(self, ids: Sequence[bytes]) -> list[bool]:
         """Tell which chunks the target holds, in the order asked."""
 
@@ -37,6 +36,12 @@ class ChunkTarget(Protocol):
 
     def get(self, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, bytes]]:
         """Yield the chunks that the target has, in any order; missing ones are left out."""
+
+    async def fetch(self, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result | None:
+        """Have one chunk unpacked in a worker thread; ``None`` if the target has not got it.
+
+        What ``unpack`` raises is raised here. It is not running any more when this returns, for whatever reason.
+        """
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """Give chunks up; the target may keep them for a grace period."""
@@ -72,10 +77,16 @@ async def get_one(target: ChunkTarget, chunk_id: bytes) -> bytes | None:
     return answer
 
 
+async def fetch_whole(target: ChunkTarget, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result | None:
+    """Do what :meth:`ChunkTarget.fetch` promises by way of :meth:`ChunkTarget.get`."""
+    sealed = await get_one(target, chunk_id)
+    if sealed is None:
+        return None
+    return await trio.to_thread.run_sync(unpack, Payload([sealed]), False)
+
+
 class MemoryTarget:
     """A target in memory, for tests and measurements."""
-
-    checks_ids = False
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name
@@ -98,6 +109,10 @@ class MemoryTarget:
             await trio.lowlevel.checkpoint()
             if chunk_id in self.chunks:
                 yield chunk_id, self.chunks[chunk_id]
+
+    async def fetch(self, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result | None:
+        """See :class:`ChunkTarget`."""
+        return await fetch_whole(self, chunk_id, unpack)
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """See :class:`ChunkTarget`."""
@@ -139,8 +154,6 @@ class DirectoryTarget:
         name: name for people.
     """
 
-    checks_ids = False
-
     def __init__(self, root: Path, name: str = "") -> None:
         self.name = name or root.name
         self._chunks = root / "chunks"
@@ -162,6 +175,10 @@ class DirectoryTarget:
             data = await self._run(lambda wanted=chunk_id: _read_if_there(self._path(wanted)))  # type: ignore[misc]
             if data is not None:
                 yield chunk_id, data
+
+    async def fetch(self, chunk_id: bytes, unpack: Unpack[_Result]) -> _Result | None:
+        """See :class:`ChunkTarget`."""
+        return await fetch_whole(self, chunk_id, unpack)
 
     async def delete(self, ids: Sequence[bytes]) -> None:
         """See :class:`ChunkTarget`."""

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -17,6 +18,7 @@ from sovereign_node.vault.report import ProgressNote
 from sovereign_node.vault.rewrite import forget_lost, replace_segments
 from sovereign_node.vault.session import Session
 from sovereign_node.vault.target import ChunkTarget, get_one
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.blobs import BlobDecoder
 from sovereign_protocols.vault.container import Container
 from sovereign_protocols.vault.errors import ContentError
@@ -165,40 +167,46 @@ async def _read_all(
     pending = iter(ids)
     sealer, index = session.context.sealer, session.context.index
 
+    def check(decoder: BlobDecoder, chunk_id: bytes, sealed: Payload, id_checked: bool) -> int:
+        if chunk_id in chunks:
+            expected = index.chunk_lines(chunks[chunk_id])
+            check_chunk(sealer, decoder, expected, sealed, id_checked=id_checked)
+        else:
+            check_segment(sealer, chunk_id, sealed.to_bytes())
+        return len(sealed)
+
     async def read() -> None:
         decoder = BlobDecoder(sealer.dedup_key)
         for chunk_id in pending:
             try:
-                sealed = await get_one(target, chunk_id)
-                if sealed is None:
+                size_bytes = await target.fetch(chunk_id, partial(check, decoder, chunk_id))
+                if size_bytes is None:
                     state.add(
                         "missing", target.name, chunk_id, "the target says that it has the chunk, but has not"
                     )
                     continue
-                state.chunks_read += 1
-                state.bytes_read += len(sealed)
-                if chunk_id in chunks:
-                    expected = index.chunk_lines(chunks[chunk_id])
-                    await trio.to_thread.run_sync(check_chunk, sealer, decoder, expected, sealed)
-                else:
-                    await trio.to_thread.run_sync(check_segment, sealer, chunk_id, sealed)
+                state.bytes_read += size_bytes
             except CryptoError as error:
                 state.add("damaged", target.name, chunk_id, str(error))
             except TargetError as error:
                 state.add("target", target.name, chunk_id, error.reason)
+                continue
+            state.chunks_read += 1
 
     async with trio.open_nursery() as nursery:
         for _ in range(_PARALLEL_READS):
             nursery.start_soon(read)
 
 
-def check_chunk(sealer: ProjectSealer, decoder: BlobDecoder, expected: ChunkLines, sealed: bytes) -> None:
+def check_chunk(
+    sealer: ProjectSealer, decoder: BlobDecoder, expected: ChunkLines, sealed: Payload, *, id_checked: bool
+) -> None:
     """Check everything about one chunk: id, seal, layout, index, and every blob.
 
     Raises:
         CryptoError: something is wrong.
     """
-    container = Container(sealer.open_chunk(expected.chunk_id, sealed))
+    container = Container(sealer.open_arrived(expected.chunk_id, sealed, id_checked=id_checked))
     if container.directory != expected.lines:
         raise ContentError("directory differs from the index")
     at = 0

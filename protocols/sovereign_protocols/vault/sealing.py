@@ -10,12 +10,14 @@ from sovereign_crypto.envelope import (
     OVERHEAD_BYTES,
     Purpose,
     commitment_matches,
+    open_pieces,
     open_sealed,
     seal,
     seal_buffer,
 )
-from sovereign_crypto.errors import AuthenticationError
+from sovereign_crypto.errors import AuthenticationError, FormatError, IdMismatchError
 from sovereign_crypto.project import ProjectKeys
+from sovereign_protocols.framing import Payload
 from sovereign_protocols.vault.container import MAX_PLAINTEXT_BYTES, MIN_PLAINTEXT_BYTES
 
 MIN_SEALED_BYTES = MIN_PLAINTEXT_BYTES + OVERHEAD_BYTES
@@ -49,21 +51,34 @@ class ProjectSealer:
         sealed = seal(Purpose.INDEX, self._index_keys[0], self.project_id, plaintext)
         return chunk_id(sealed), sealed
 
-    def open_chunk(self, wanted: bytes, sealed: bytes, *, id_checked: bool = False) -> bytes:
+    def open_chunk(self, wanted: bytes, sealed: bytes) -> bytes:
         """Return the container of a sealed chunk.
-
-        Args:
-            wanted: 32 bytes, the chunk id.
-            sealed: what a target gave for it.
-            id_checked: the caller has already compared the SHA-256; a second hash would cost more than the rest.
 
         Raises:
             IdMismatchError: other bytes than the id names.
             FormatError, AuthenticationError: not a chunk of this project, or altered.
         """
-        if not id_checked:
-            check_chunk_id(wanted, sealed)
+        check_chunk_id(wanted, sealed)
         return self._open(Purpose.CHUNK, self._chunk_keys, self.project_id, sealed)
+
+    def open_arrived(
+        self, wanted: bytes, sealed: Payload, *, id_checked: bool, buffer: bytearray | None = None
+    ) -> memoryview:
+        """Return the container of a chunk that came in pieces, without joining them; errors as :meth:`open_chunk`.
+
+        Args:
+            wanted: 32 bytes, the chunk id.
+            sealed: what a target gave for it.
+            id_checked: the SHA-256 has been compared already; a second hash would cost more than the rest.
+            buffer: takes the container, ``MAX_PLAINTEXT_BYTES`` long; the result is valid until it is used again.
+                A new one if ``None``.
+        """
+        if not MIN_SEALED_BYTES <= len(sealed) <= MAX_SEALED_BYTES:
+            raise FormatError("not the size of a chunk")
+        if not id_checked and sealed.sha256() != wanted:
+            raise IdMismatchError("chunk does not have the identifier it was asked by")
+        target = bytearray(len(sealed) - OVERHEAD_BYTES) if buffer is None else buffer
+        return open_pieces(Purpose.CHUNK, self._chunk_keys, self.project_id, sealed.pieces, target)
 
     @staticmethod
     def check_id(wanted: bytes, sealed: bytes) -> None:

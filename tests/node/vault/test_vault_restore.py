@@ -121,17 +121,17 @@ async def test_a_full_disk_fails_files_not_the_restore(
 ) -> None:
     vault = bench.vault()
     await vault.backup(whole(source))
-    original = os.pwrite
+    original = os.pwritev
     written = 0
 
-    def limited(descriptor: int, data: memoryview, at: int) -> int:
+    def limited(descriptor: int, pieces: list[memoryview], at: int) -> int:
         nonlocal written
-        written += len(data)
+        written += sum(map(len, pieces))
         if written > 5_000_000:
             raise OSError(28, "No space left on device")
-        return original(descriptor, data, at)
+        return original(descriptor, pieces, at)
 
-    monkeypatch.setattr(os, "pwrite", limited)
+    monkeypatch.setattr(os, "pwritev", limited)
     report = await vault.restore(tmp_path / "out")
     monkeypatch.undo()
     assert {error.reason for error in report.errors} == {"No space left on device"}
@@ -141,6 +141,26 @@ async def test_a_full_disk_fails_files_not_the_restore(
     assert report.errors == ()
     assert report.present > 3
     assert listing(tmp_path / "out").keys() == listing(source).keys()
+
+
+async def test_what_the_system_writes_short_is_completed(
+    bench: Bench, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = bench.vault()
+    await vault.backup(whole(source))
+    original, short = os.pwritev, 0
+
+    def shortened(descriptor: int, pieces: list[memoryview], at: int) -> int:
+        nonlocal short
+        short += 1
+        return original(descriptor, [memoryview(pieces[0])[:1000]], at)
+
+    monkeypatch.setattr(os, "pwritev", shortened)
+    report = await vault.restore(tmp_path / "out")
+    monkeypatch.undo()
+    assert short > 1
+    assert report.errors == ()
+    assert listing(tmp_path / "out") == listing(source)
 
 
 class Liar(MemoryTarget):
@@ -278,7 +298,7 @@ async def test_a_target_that_stalls_is_overtaken(bench: Bench, autojump_clock: t
     fetcher = Fetcher([stalling, second], sealer)
     second.chunks[b"c" * 32] = b"sealed"
     started = trio.current_time()
-    assert await fetcher.get(b"c" * 32, lambda sealed, _: sealed) == b"sealed"
+    assert await fetcher.get(b"c" * 32, lambda sealed, _: sealed.to_bytes()) == b"sealed"
     # Not the time of the answer: it is unpacked in a thread, for which this clock does not wait.
     assert second.asked_at - started == pytest.approx(10, abs=0.1)
     with pytest.raises(ChunkUnavailableError, match="does not have"):
