@@ -39,7 +39,7 @@ test: setup ## All that CI runs
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered -m "not root"
 
 test-net: setup ## Paths through routers in network namespaces (root, iproute2, nftables)
-	$(BIN)/pytest -m root
+	$(BIN)/pytest -n 3 --dist loadfile -m root
 
 bench: setup ## Speed as ratios to floors and peers of the same run (BENCH="--only transport --quick")
 	$(BIN)/sovereign-devnet bench $(BENCH)

@@ -43,6 +43,17 @@ def test_without_root_or_tools_a_sentence_says_what_is_missing(monkeypatch: pyte
         show.run_topology("mesh", said.append)
 
 
+def test_a_root_who_may_not_make_namespaces_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_words: str, script: str = "") -> str:
+        raise DevnetError("ip netns add: Operation not permitted")
+
+    monkeypatch.setattr(namespaces, "run", refuse)
+    # Without the memory of an earlier answer.
+    assert namespaces._refusal.__wrapped__() == (
+        "network namespaces can't be made here: ip netns add: Operation not permitted"
+    )
+
+
 def test_only_leftovers_of_ended_processes_are_removed() -> None:
     ended = subprocess.Popen(["true"])
     ended.wait()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +35,23 @@ def missing_requirement() -> str:
         return f"network namespaces need these packages: {', '.join(packages)}"
     if not _TUN.exists():
         return f"cables between network namespaces need {_TUN}"
+    return _refusal()
+
+
+@cache
+def _refusal() -> str:
+    """Try what a topology needs: root in a container may lack the right, or the kernel a module."""
+    try:
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+        namespace = Namespace("trial")
+        try:
+            namespace.nft(
+                "table ip trial { chain out { type nat hook postrouting priority srcnat; masquerade; }; }"
+            )
+        finally:
+            namespace.remove()
+    except (DevnetError, OSError) as error:
+        return f"network namespaces can't be made here: {error}"
     return ""
 
 
@@ -64,7 +82,11 @@ class Namespace:
         self.name = name
         self.full_name = f"{PREFIX}{os.getpid()}-{name}"
         run("ip", "netns", "add", self.full_name)
-        self.ip("link", "set", "lo", "up")
+        try:
+            self.ip("link", "set", "lo", "up")
+        except BaseException:
+            self.remove()
+            raise
 
     def ip(self, *words: str) -> str:
         """Run `ip` inside."""

@@ -112,6 +112,14 @@ class NatTopology:
         self._homes.append(home)
         return home
 
+    def separate(self, one: Home, other: Home) -> None:
+        """Lose every packet from one home to the other; both still reach everybody else."""
+        one.router.nft(_wall(other.public_ip))
+
+    def reunite(self, one: Home) -> None:
+        """Take back what `separate` did."""
+        one.router.nft("delete table ip wall")
+
     def _plug(self, router: Namespace, name: str, prefix: str, index: int) -> Namespace:
         host = self._namespace(name if index == 1 else f"{name}-{index}")
         connect_by_veth((router, f"l{index}"), (host, "eth0"))
@@ -129,6 +137,22 @@ class NatTopology:
 def _make_bridge(namespace: Namespace) -> None:
     namespace.ip("link", "add", "br0", "type", "bridge")
     namespace.ip("link", "set", "br0", "up")
+
+
+def _wall(address: str) -> str:
+    """Drop what comes from an address before the router tracks it, and what goes there."""
+    return f"""
+table ip wall {{
+  chain from {{
+    type filter hook prerouting priority raw; policy accept;
+    ip saddr {address} drop
+  }}
+  chain to {{
+    type filter hook postrouting priority filter; policy accept;
+    ip daddr {address} drop
+  }}
+}}
+"""
 
 
 def _ruleset(nat: Nat) -> str:

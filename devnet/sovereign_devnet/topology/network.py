@@ -52,12 +52,14 @@ class HomesNetwork:
         laptop: behind the second home's router.
         nats: the public NATS server, None without.
         homes: of the provider and of the laptop.
+        topology: their network.
     """
 
     server: HostedMember
     provider: HostedMember
     laptop: HostedMember
     homes: tuple[Home, Home]
+    topology: NatTopology
 
     def __init__(self, folder: Path, plan: Plan | None = None) -> None:
         self._folder = folder
@@ -81,7 +83,7 @@ class HomesNetwork:
 
     def _build(self) -> None:
         plan = self._plan
-        topology = self._exits.enter_context(NatTopology())
+        topology = self.topology = self._exits.enter_context(NatTopology())
         # Entered later, so that nodes stop before their network goes.
         self.cluster = HostedCluster(self._folder)
         self._exits.callback(self.cluster.close)
