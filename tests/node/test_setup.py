@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,3 +90,63 @@ def test_failure_in_the_middle_leaves_nothing_behind(tmp_path: Path, monkeypatch
     assert not root.exists()
     monkeypatch.undo()
     assert create(root).name == "studio"
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("step", ["write_device", "save_passphrase_slot", "save_config"])
+def test_a_killed_init_is_no_device_and_in_nobodys_way(tmp_path: Path, step: str) -> None:
+    root, kit = tmp_path / "data", tmp_path / "kit"
+    program = f"""
+import os
+from pathlib import Path
+from sovereign_node.services import setup
+done = setup.{step}
+def die(*arguments, **options):
+    done(*arguments, **options) if {step != "save_config"} else None
+    os._exit(9)
+setup.{step} = die
+setup.create_identity(Path({str(root)!r}), setup.DeviceOptions("studio"), "correct horse",
+                      lambda made: Path({str(kit)!r}).write_text(made.kit_text))
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    assert not DataDir(root).is_initialised()
+    # A kit is handed over before the device counts as one, never after.
+    assert kit.exists() == (step == "save_config")
+    result = create(root)
+    with open_state(DataDir(root).state) as state:
+        assert state.meta.identity_id == result.identity_id
+    assert sorted(path.name for path in root.iterdir() if path.is_file() and "state" not in path.name) == [
+        "config.toml"
+    ]
+
+
+def test_a_device_counts_only_after_its_kit_was_handed_over(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+
+    def refuse(_result: SetupResult) -> None:
+        raise NodeError("kit_not_written", "no space", "")
+
+    with pytest.raises(NodeError, match="no space"):
+        create_identity(root, OPTIONS, "correct horse", refuse)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("name", ["cache", "keys", "state.sqlite", "config.toml"])
+def test_what_lies_in_the_folder_already_is_not_touched(tmp_path: Path, name: str) -> None:
+    photo = tmp_path / name / "photo" if "." not in name else tmp_path / name
+    photo.parent.mkdir(exist_ok=True)
+    photo.write_bytes(b"precious")
+    with pytest.raises(NodeError, match=f"holds {name}") as caught:
+        create(tmp_path)
+    assert caught.value.exit_code == ExitCode.IN_USE
+    assert photo.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    "address", ["bogus", "", "/ip4/192.0.2.7/tcp/4001", "192.0.2.7:4001", "/ip4/192.0.2.7/p2p/x"]
+)
+def test_what_is_no_address_of_a_node_is_refused(tmp_path: Path, address: str) -> None:
+    with pytest.raises(NodeError, match="not the address of a node") as caught:
+        create(tmp_path / "data", replace(OPTIONS, bootstrap=(address,)))
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert not (tmp_path / "data").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from sovereign_node.cli.drawing import Screen
 from sovereign_node.cli.output import escape, styled, write_message
 from sovereign_node.cli.passphrase import read_secret_file, warn_about_environment
+from sovereign_node.datadir import sync_directory
 from sovereign_node.errors import ExitCode, NodeError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class KitFile:
         self.path = path.absolute()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
+            _remove_if_empty(self.path)
             self._descriptor = os.open(self.path, flags, 0o600)
         except FileExistsError as error:
             raise _usage(f"{path} exists already", "name a new file: a kit never replaces another") from error
@@ -50,11 +53,20 @@ class KitFile:
             file.write(kit_text)
             file.flush()
             os.fsync(file.fileno())
+        sync_directory(self.path.parent)
 
     def discard(self) -> None:
-        """Remove the empty file, because there is no identity."""
-        os.close(self._descriptor)
+        """Remove the file, because there is no identity."""
+        with contextlib.suppress(OSError):
+            # Writing closes it, also when it fails.
+            os.close(self._descriptor)
         self.path.unlink(missing_ok=True)
+
+
+def _remove_if_empty(path: Path) -> None:
+    """Remove what an interrupted attempt left; a kit never lies in an empty file."""
+    if path.is_file() and not path.is_symlink() and path.stat().st_size == 0:
+        path.unlink()
 
 
 def in_lines(groups_text: str) -> str:

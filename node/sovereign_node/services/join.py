@@ -32,6 +32,7 @@ from sovereign_node.net.kad import Kademlia, PeerAddresses
 from sovereign_node.net.network import Network
 from sovereign_node.network_id import network_id_of
 from sovereign_node.services.contracts import Contracts
+from sovereign_node.services.discovery import Discovery
 from sovereign_node.services.own_identity import (
     IdentitySecrets,
     OwnIdentity,
@@ -62,6 +63,7 @@ log = structlog.get_logger(__name__)
 SEARCH_ROUNDS = 6
 SEARCH_PAUSE_S = 2.0
 FETCH_TIMEOUT_S = 20.0
+NAMES_TIMEOUT_S = 5.0
 Report = Callable[[str], None]
 
 
@@ -172,6 +174,7 @@ class _Join:
             note_confirmed_kit(state, identity, kit)
             state.audit.record(self._keys.public.hex(), "device_joined", identity.identity_id.hex(), "ok", at=at)
             await self._write_back(identity, state, record)
+            await self._learn_names(identity, state)
             return self._result(identity, state)
 
     async def _find_record(self, kit: RecoveryKit) -> IdentityRecord:
@@ -203,7 +206,7 @@ class _Join:
                 log.info("identity_record_not_read", peer_id=peer_id, reason=str(error))
                 return
             reached.add(peer_id)
-            self._report(f"{peer_id} holds {len(records)} record(s)")
+            self._report(f"{peer_id} holds {'it' if records else 'none'}")
             found.extend(record.sealed for record in records)
 
         async with trio.open_nursery() as nursery:
@@ -243,6 +246,14 @@ class _Join:
         )
         if not await recovery.write_after_joining(record):
             self._report("not every provider could be told; the node tries again when it is up")
+
+    async def _learn_names(self, identity: OwnIdentity, state: State) -> None:
+        """Find out what the providers call themselves; without an answer in time their peer ids have to do."""
+        discovery = Discovery(
+            self._network, self._kademlia, self._config, identity, self._keys, state, self._clock, make_offer=None
+        )
+        with trio.move_on_after(NAMES_TIMEOUT_S):
+            await discovery.refresh_devices({item.provider_device for item in state.contracts.all(role="customer")})
 
     def _result(self, identity: OwnIdentity, state: State) -> JoinResult:
         contracts = state.contracts.all(role="customer")

@@ -1,7 +1,7 @@
 """Collecting orphans: chunks that a provider keeps and bills, although no head of the identity lists them.
 
-A killed backup leaves them, a device that never came back, a deletion that did not arrive. A contract holds chunks of
-all projects and devices of the identity, so what may go is decided over all of them; the rules are in
+A killed backup leaves them, a device that never came back, a deletion that did not arrive. A contract holds chunks
+of all projects and devices of the identity, so what may go is decided over all of them; the rules are in
 docs/decisions/0008-orphans-and-concurrent-collections.md.
 """
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sovereign_crypto.errors import FormatError, ParameterError
+from sovereign_crypto.errors import CryptoError, FormatError, ParameterError
 from sovereign_crypto.hpke import EncryptionKey
 from sovereign_crypto.identity import IdentityLog, IdentityRoot, build_genesis
 from sovereign_crypto.kdf import passphrase_bytes
+from sovereign_crypto.peer_id import public_key_from_peer_id
 from sovereign_crypto.recovery import KitHints, RecoveryKit, render_kit_file, seal_to_recovery
 from sovereign_node.clock import wall_clock
 from sovereign_node.config import Config, NetConfig, ProviderConfig, check_config, load_config, save_config
-from sovereign_node.datadir import DataDir
+from sovereign_node.datadir import DataDir, sync_directory
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys, load_device_keys, save_device_keys
+from sovereign_node.net.addresses import split_peer_id
 from sovereign_node.network_id import network_id_of
 from sovereign_node.services.own_identity import (
     IdentitySecrets,
@@ -67,13 +69,20 @@ class SetupResult:
     qr_payload: str = field(repr=False)
 
 
-def create_identity(root_dir: Path, options: DeviceOptions, passphrase: str) -> SetupResult:
+def create_identity(
+    root_dir: Path,
+    options: DeviceOptions,
+    passphrase: str,
+    hand_over: Callable[[SetupResult], None] = lambda _result: None,
+) -> SetupResult:
     """Create an identity with this machine as its first device.
 
     Args:
         root_dir: data directory; must not hold a device yet.
         options: name, roles, addresses.
         passphrase: protects the identity root on this device; 1 to 1024 bytes.
+        hand_over: gives the recovery kit to the user. Called before the device counts as one: a crash in between
+            must not leave an identity whose kit nobody has.
 
     Raises:
         NodeError: a device lives there already, or an option is not usable; nothing is left behind.
@@ -109,16 +118,18 @@ def create_identity(root_dir: Path, options: DeviceOptions, passphrase: str) -> 
         state.audit.record(keys.public.hex(), "identity_created", log.identity_id.hex(), "ok", at=at)
         state.close()
         save_passphrase_slot(data_dir, root, log.identity_id, passphrase)
-    hints = KitHints(options.name, log.identity_id, config.net.bootstrap)
-    return SetupResult(
-        log.identity_id,
-        keys.peer_id,
-        config.name,
-        config.roles,
-        kit,
-        render_kit_file(kit, hints),
-        "SOVEREIGN:" + kit.to_groups().replace(" ", "-"),
-    )
+        hints = KitHints(options.name, log.identity_id, config.net.bootstrap)
+        result = SetupResult(
+            log.identity_id,
+            keys.peer_id,
+            config.name,
+            config.roles,
+            kit,
+            render_kit_file(kit, hints),
+            "SOVEREIGN:" + kit.to_groups().replace(" ", "-"),
+        )
+        hand_over(result)
+    return result
 
 
 def build_config(options: DeviceOptions) -> Config:
@@ -143,7 +154,29 @@ def build_config(options: DeviceOptions) -> Config:
         provider = replace(provider, capacity_bytes=options.capacity_bytes)
     config = Config(name=name, roles=tuple(dict.fromkeys(options.roles)), net=net, provider=provider)
     check_config(config)
+    for address in options.bootstrap:
+        check_node_address(address)
     return config
+
+
+def check_node_address(address: str) -> None:
+    """Refuse what can't be the address of a node.
+
+    Raises:
+        NodeError: it does not end in the id of a peer.
+    """
+    transport, peer_id = split_peer_id(address)
+    try:
+        if not transport.startswith("/"):
+            raise FormatError("no multiaddr")
+        public_key_from_peer_id(peer_id or "")
+    except CryptoError as error:
+        raise NodeError(
+            "invalid_address",
+            f"{address!r} is not the address of a node",
+            "it looks like /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…; `sovereign status` shows it there",
+            ExitCode.USAGE,
+        ) from error
 
 
 def check_passphrase(passphrase: str) -> None:
@@ -164,27 +197,59 @@ def check_passphrase(passphrase: str) -> None:
 def new_device(root_dir: Path, config: Config) -> Iterator[DataDir]:
     """Make and lock the data directory; on failure nothing of it is left.
 
+    What a killed attempt left behind is removed first.
+
     Raises:
-        NodeError: a device lives there already.
+        NodeError: a device lives there already, or a part of one.
     """
     data_dir = DataDir(root_dir)
-    if data_dir.is_initialised() or data_dir.state.exists():
-        raise NodeError(
-            "already_initialised",
-            f"{root_dir} holds a device already",
-            "start it with `sovereign up`, or choose another --data-dir",
-            ExitCode.IN_USE,
-        )
+    _require_free(data_dir)
     existed = root_dir.exists()
-    data_dir.create()
-    try:
-        with data_dir.locked():
+    with data_dir.locked():
+        _require_free(data_dir)
+        try:
+            _clear(data_dir)
+            unfinished = _unfinished(data_dir)
+            unfinished.touch(0o600)
+            sync_directory(data_dir.root)
+            data_dir.create()
             yield data_dir
             # Last: a directory counts as a device only when everything else is in place.
             save_config(config, data_dir.config)
-    except BaseException:
-        _remove(data_dir, keep_root=existed)
-        raise
+            unfinished.unlink()
+        except BaseException:
+            _clear(data_dir)
+            if not existed:
+                shutil.rmtree(data_dir.root, ignore_errors=True)
+            raise
+
+
+def _unfinished(data_dir: DataDir) -> Path:
+    """The file that says that what lies beside it was never a whole device."""
+    return data_dir.root / "unfinished"
+
+
+def _parts(data_dir: DataDir) -> list[Path]:
+    places = (data_dir.keys, data_dir.chunks, data_dir.spool, data_dir.cache, data_dir.config)
+    return [path for path in (*places, *data_dir.root.glob("state.sqlite*")) if path.exists()]
+
+
+def _require_free(data_dir: DataDir) -> None:
+    if data_dir.is_initialised():
+        raise NodeError(
+            "already_initialised",
+            f"{data_dir.root} holds a device already",
+            "start it with `sovereign up`, or choose another --data-dir",
+            ExitCode.IN_USE,
+        )
+    parts = _parts(data_dir)
+    if parts and not _unfinished(data_dir).exists():
+        raise NodeError(
+            "directory_not_empty",
+            f"{data_dir.root} holds {parts[0].name} already, of part of a device or of something else",
+            "put back what is missing from a copy, or choose another --data-dir",
+            ExitCode.IN_USE,
+        )
 
 
 def write_device(
@@ -289,10 +354,10 @@ def is_kit_confirmed(state: State) -> bool:
     return state.meta.get(_KIT_CONFIRMED_KEY) == "1"
 
 
-def _remove(data_dir: DataDir, *, keep_root: bool) -> None:
-    for path in (data_dir.keys, data_dir.chunks, data_dir.spool, data_dir.cache, data_dir.api_file.parent):
-        shutil.rmtree(path, ignore_errors=True)
-    for path in (data_dir.config, *data_dir.root.glob("state.sqlite*")):
-        path.unlink(missing_ok=True)
-    if not keep_root:
-        shutil.rmtree(data_dir.root, ignore_errors=True)
+def _clear(data_dir: DataDir) -> None:
+    for path in _parts(data_dir):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    _unfinished(data_dir).unlink(missing_ok=True)

@@ -65,6 +65,17 @@ def test_init_makes_a_device_and_a_kit_file(cli: Any, tmp_path: Path, secret: st
     assert cli("kit", "confirm", "--kit-file", str(kit), "--data-dir", empty).code == 0
 
 
+def test_init_may_use_the_empty_file_of_an_interrupted_attempt(
+    cli: Any, tmp_path: Path, secret: str, empty: str
+) -> None:
+    kit = tmp_path / "kit.txt"
+    kit.touch(0o644)
+    words = ["init", "--data-dir", empty, "--name", "a", "--passphrase-file", secret, "--kit-file", str(kit)]
+    assert cli(*words).code == 0
+    assert kit.stat().st_mode & 0o777 == 0o600
+    assert parse_kit_file(kit.read_text())
+
+
 def test_init_without_terminal_needs_a_kit_file(cli: Any, empty: str, secret: str) -> None:
     outcome = cli("init", "--data-dir", empty, "--passphrase-file", secret, "--json")
     assert (outcome.code, outcome.document["error"]["code"]) == (2, "kit_file_needed")
@@ -79,9 +90,17 @@ def test_a_refused_init_leaves_no_kit_file(cli: Any, tmp_path: Path, empty: str,
     assert not Path(empty).exists()
 
 
-def create(root_dir: Path, options: setup.DeviceOptions, _passphrase: str, seen: list[Any]) -> setup.SetupResult:
+def create(
+    root_dir: Path,
+    options: setup.DeviceOptions,
+    _passphrase: str,
+    hand_over: Callable[[setup.SetupResult], None],
+    seen: list[Any],
+) -> setup.SetupResult:
     seen.append((root_dir, options))
-    return setup.SetupResult(bytes(32), PEER, options.name, options.roles, KIT, "kit text", "SOVEREIGN:QR")
+    result = setup.SetupResult(bytes(32), PEER, options.name, options.roles, KIT, "kit text", "SOVEREIGN:QR")
+    hand_over(result)
+    return result
 
 
 @pytest.fixture
@@ -128,13 +147,14 @@ def test_a_kit_that_cannot_be_written_is_told(
     def full(*_arguments: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(setup, "create_identity", lambda *given: create(*given, []))
     monkeypatch.setattr("sovereign_node.cli.kit.KitFile.write", full)
     words = ["init", "--data-dir", empty, "--passphrase-file", secret, "--kit-file", str(tmp_path / "k")]
     outcome = cli(*words)
     assert outcome.code == 1
     assert "No space left" in outcome.err
-    assert f"delete {empty}" in outcome.err
+    assert "no identity was created" in outcome.err
+    assert not Path(empty).exists()
+    assert not (tmp_path / "k").exists()
 
 
 @dataclass(frozen=True)

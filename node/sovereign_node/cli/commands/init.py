@@ -1,7 +1,6 @@
 """``sovereign init``: create an identity, this device, and the recovery kit."""
 
 import platform
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,12 +73,18 @@ def init(
             listen=tuple(listen or ()),
             capacity_bytes=capacity,
         )
-        result = create_identity(session.data_dir.root, options, passphrase)
+        result = create_identity(
+            session.data_dir.root,
+            options,
+            passphrase,
+            lambda made: _hand_over_kit(made, file, with_qr=not no_qr),
+        )
     except BaseException:
         if file is not None:
             file.discard()
         raise
-    _hand_over_kit(session, result, file, with_qr=not no_qr)
+    if file is None:
+        _ask_for_kit(session, result)
     session.report(_document(session, result, file), lambda made: _view(made, session))
 
 
@@ -111,20 +116,25 @@ def _document(session: Session, result: "SetupResult", file: "KitFile | None") -
     }
 
 
-def _hand_over_kit(session: Session, result: "SetupResult", file: "KitFile | None", *, with_qr: bool) -> None:
-    from sovereign_node.cli.kit import ask_again, show_kit
+def _hand_over_kit(result: "SetupResult", file: "KitFile | None", *, with_qr: bool) -> None:
+    from sovereign_node.cli.kit import show_kit
 
-    if file is not None:
-        try:
-            file.write(result.kit_text)
-        except OSError as error:
-            raise NodeError(
-                "kit_not_written",
-                f"the identity was created, but {file.path} could not be written: {error.strerror}",
-                f"delete {shlex.quote(str(session.data_dir.root))} and run the command again",
-            ) from error
+    if file is None:
+        show_kit(result.kit.to_groups(), result.qr_payload, with_qr=with_qr)
         return
-    show_kit(result.kit.to_groups(), result.qr_payload, with_qr=with_qr)
+    try:
+        file.write(result.kit_text)
+    except OSError as error:
+        raise NodeError(
+            "kit_not_written",
+            f"no identity was created, because {file.path} could not be written: {error.strerror}",
+            "name another file with --kit-file",
+        ) from error
+
+
+def _ask_for_kit(session: Session, result: "SetupResult") -> None:
+    from sovereign_node.cli.kit import ask_again
+
     if ask_again(result.kit):
         from sovereign_node.services import setup
 
