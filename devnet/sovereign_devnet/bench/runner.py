@@ -25,6 +25,7 @@ PARTS: dict[str, str] = {
     "cli": "sovereign_devnet.bench.cli_times",
     "dht": "sovereign_devnet.bench.parts",
     "store": "sovereign_devnet.bench.parts",
+    "idle": "sovereign_devnet.bench.idle",
     "contracts": "sovereign_devnet.bench.contracts",
     "money": "sovereign_devnet.bench.money",
     "nats": "sovereign_devnet.bench.parts",

@@ -57,6 +57,7 @@ class Network:
         own: at which addresses others can reach this node.
         crowd: who has to go when there are too many connections.
         places: how many more may be made.
+        table: the connections that are open.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Network:
         self._clock = clock
         self._transports = list(transports)
         self.peer_id = str(host.get_id())
-        self._table = ConnectionTable(self.peer_id)
+        self.table = ConnectionTable(self.peer_id)
         self._handlers: dict[str, Handler] = {}
         self._book = AddressBook()
         self._watchers: list[ConnectionWatcher] = []
@@ -84,7 +85,7 @@ class Network:
         self.places = Places(
             limits.total,
             limits.dials,
-            connections=lambda: len(self._table),
+            connections=lambda: len(self.table),
             handshakes=lambda: admission.count,
         )
         self._dialer = Dialer(
@@ -133,7 +134,7 @@ class Network:
         """
         with trio.CancelScope(shield=True), trio.move_on_after(2):
             async with trio.open_nursery() as closers:
-                for connection in self._table.all():
+                for connection in self.table.all():
                     closers.start_soon(connection.close)
             await self._host.close()
 
@@ -167,16 +168,16 @@ class Network:
 
     def connections(self) -> list[ConnectionInfo]:
         """Describe every open connection."""
-        return [connection.info() for connection in self._table.all()]
+        return [connection.info() for connection in self.table.all()]
 
     def preferred(self, peer_id: str) -> ConnectionInfo | None:
         """Describe the connection that new streams to a peer take, None if there is none."""
-        connection = self._table.preferred(peer_id)
+        connection = self.table.preferred(peer_id)
         return connection.info() if connection is not None else None
 
     def is_connected(self, peer_id: str) -> bool:
         """Say whether a connection to the peer is open and takes new streams."""
-        return self._table.is_connected(peer_id)
+        return self.table.is_connected(peer_id)
 
     def watch_connections(self, watcher: ConnectionWatcher) -> Callable[[], None]:
         """Call `watcher(peer_id, connected)` when a peer's first connection opens and its last one closes.
@@ -232,10 +233,10 @@ class Network:
             DialError: no address that promises a better path led to the peer.
         """
         self._note_addresses(peer_id, addresses)
-        present = self._table.best_rank(peer_id)
+        present = self.table.best_rank(peer_id)
         better = [item for item in self.known_addresses(peer_id) if rank_of_address(item) > present]
         await self._dials.reach(
-            peer_id, better, timeout_s=timeout_s, is_done=lambda: self._table.best_rank(peer_id) > present
+            peer_id, better, timeout_s=timeout_s, is_done=lambda: self.table.best_rank(peer_id) > present
         )
 
     def _note_addresses(self, peer_id: str, addresses: Sequence[str]) -> None:
@@ -279,7 +280,7 @@ class Network:
     async def disconnect(self, peer_id: str) -> None:
         """Close every connection to the peer; nothing happens if there is none."""
         async with trio.open_nursery() as closers:
-            for connection in self._table.of(peer_id):
+            for connection in self.table.of(peer_id):
                 closers.start_soon(connection.close)
 
     def set_rates(self, rates: Rates, peers: Mapping[str, Rates] | None = None) -> None:
@@ -288,7 +289,7 @@ class Network:
         The stock stack keeps none.
         """
         self._throttle.set(rates, peers)
-        self._throttle.apply((connection.peer_id, connection.pipe) for connection in self._table.all())
+        self._throttle.apply((connection.peer_id, connection.pipe) for connection in self.table.all())
 
     async def check_connections(self, *, timeout_s: float = 3.0) -> None:
         """Ask every connection now whether it lives, as after sleep, and close those that do not answer."""
@@ -298,7 +299,7 @@ class Network:
                 await connection.close()
 
         async with trio.open_nursery() as nursery:
-            for connection in self._table.all():
+            for connection in self.table.all():
                 nursery.start_soon(check, connection)
 
     async def ping(self, peer_id: str, *, timeout_s: float = 5.0) -> float:
@@ -350,7 +351,7 @@ class Network:
 
     # Book-keeping.
     def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
-        connection = self._table.preferred(peer_id)
+        connection = self.table.preferred(peer_id)
         if connection is None:
             raise StreamOpenError(peer_id, protocol_id, "not connected")
         return connection
@@ -361,10 +362,10 @@ class Network:
         connection = Connection(swarm_conn, self._clock())
         if self._nursery is None or connection.closed.is_set():
             return
-        is_first = self._table.add(connection)
+        is_first = self.table.add(connection)
         self._throttle.apply([(connection.peer_id, connection.pipe)])
         self._nursery.start_soon(self._watch, connection)
-        self.crowd.shed(self._table.all(), connection, self._nursery)
+        self.crowd.shed(self.table.all(), connection, self._nursery)
         self._dials.note_connected(connection.peer_id)
         if is_first:
             self._tell(connection.peer_id, True)
@@ -376,11 +377,11 @@ class Network:
                 connection,
                 interval_s=self._limits.ping_interval_s,
                 timeout_s=self._limits.ping_timeout_s,
-                is_redundant=lambda: self._table.preferred(connection.peer_id) is not connection,
+                is_redundant=lambda: self.table.preferred(connection.peer_id) is not connection,
                 on_check=self.crowd.note_check,
             )
         finally:
-            is_last = self._table.remove(connection)
+            is_last = self.table.remove(connection)
             self.crowd.forget(connection)
             self.places.note_freed()
             if is_last:

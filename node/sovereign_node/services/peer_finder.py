@@ -23,6 +23,12 @@ KNOWN_TIMEOUT_S = 4.0
 LOOKUP_HEAD_START_S = 0.75
 LOOKUP_TIMEOUT_S = 10.0
 FRESH_TIMEOUT_S = 5.0
+# For all of it together. Whoever could not be reached a moment ago gets less: on a dead network a user does not
+# want to wait for every command, and `Presence` goes on trying with patience.
+CONNECT_TIMEOUT_S = 10.0
+RECENTLY_S = 60.0
+SECOND_TIMEOUT_S = 2.0
+MAX_REMEMBERED_FAILURES = 1024
 STREAM_TIMEOUT_S = 5.0
 
 # Asked with a peer id; gives multiaddrs at which it may be.
@@ -56,19 +62,41 @@ class PeerFinder:
         self._state = state
         self._clock = clock
         self._shared_ways = shared_ways
+        self._failed_at: dict[str, float] = {}
         self._lookups: list[Lookup] = [kademlia.find_peer, *([find_record] if find_record else [])]
 
-    async def connect(self, peer_id: str) -> None:
+    def forget_failures(self) -> None:
+        """Give every peer the full time again: the machine woke up, or is in another network."""
+        self._failed_at.clear()
+
+    async def connect(self, peer_id: str, *, is_patient: bool = False) -> None:
         """Make sure that the peer is connected.
 
         What is known is dialled at once; a moment later the DHT is asked, and what it says joins the race. A way
         that leads nowhere holds up no other.
+
+        Args:
+            peer_id: whom.
+            is_patient: take the full time, also for one that could not be reached a moment ago.
 
         Raises:
             NodeError: no address led to it.
         """
         if self._network.is_connected(peer_id):
             return
+        failed_at = self._failed_at.get(peer_id, float("-inf"))
+        is_short = not is_patient and trio.current_time() - failed_at < RECENTLY_S
+        with trio.move_on_after(SECOND_TIMEOUT_S if is_short else CONNECT_TIMEOUT_S):
+            await self._connect(peer_id)
+        self._failed_at.pop(peer_id, None)
+        if not self._network.is_connected(peer_id):
+            self._failed_at[peer_id] = trio.current_time()
+            if len(self._failed_at) > MAX_REMEMBERED_FAILURES:
+                del self._failed_at[next(iter(self._failed_at))]
+            raise unreachable(peer_id)
+        await self._remember(peer_id)
+
+    async def _connect(self, peer_id: str) -> None:
         known = await self._known(peer_id)
         known_failed = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -88,9 +116,6 @@ class PeerFinder:
             nursery.start_soon(dial_known)
             for lookup in self._lookups:
                 nursery.start_soon(ask_and_dial, lookup)
-        if not self._network.is_connected(peer_id):
-            raise unreachable(peer_id)
-        await self._remember(peer_id)
 
     async def improve(self, peer_id: str) -> bool:
         """Look for a better path to a connected peer; True if there is one now."""

@@ -92,6 +92,7 @@ class Presence:
     def dial_soon(self) -> None:
         """Try every missing peer now, for instance after a contract was opened or the network came back."""
         now = trio.current_time()
+        self._finder.forget_failures()
         for retry in self._retries.values():
             retry.due_at = now
             retry.delay_s = FIRST_RETRY_S
@@ -166,7 +167,7 @@ class Presence:
 
     async def _try(self, peer_id: str) -> None:
         try:
-            await self._finder.connect(peer_id)
+            await self._finder.connect(peer_id, is_patient=True)
         except NodeError:
             retry = self._retries.get(peer_id)
             if retry is not None:

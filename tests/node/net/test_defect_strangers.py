@@ -70,7 +70,7 @@ async def test_plaintext_is_not_taken(make_network):
 
 async def open_raw_stream(ours, peer_id):
     """Open a stream on which nothing is negotiated yet."""
-    (connection,) = ours._table.of(peer_id)
+    (connection,) = ours.table.of(peer_id)
     return await connection.open_stream()
 
 

@@ -235,10 +235,10 @@ async def test_a_peer_that_objects_gets_smaller_frames(make_network):
         with trio.fail_after(3):
             while not other.is_connected(one.peer_id):
                 await trio.sleep(0.01)
-            await other._table.of(one.peer_id)[0].muxed_conn.close(1)
+            await other.table.of(one.peer_id)[0].muxed_conn.close(1)
             while one.connections():
                 await trio.sleep(0.01)
             await one.connect(other.peer_id, other.addresses())
-        (connection,) = one._table.of(other.peer_id)
+        (connection,) = one.table.of(other.peer_id)
         assert connection.muxed_conn.yamux._limits.max_frame_bytes < 65536
         await ask(one, other.peer_id, bytes(300_000))

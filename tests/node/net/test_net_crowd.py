@@ -33,7 +33,7 @@ async def crowd(make_network):
         await settled(ours, 4)
         with trio.fail_after(5):
             # Each is asked by identify who it is.
-            while not all(item.is_idle for item in ours._table.all()):
+            while not all(item.is_idle for item in ours.table.all()):
                 await trio.sleep(0.01)
         yield ours, strangers
         nursery.cancel_scope.cancel()
