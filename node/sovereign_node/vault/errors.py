@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+
+import lmdb
 import trio
 
+from sovereign_crypto.errors import CryptoError
 from sovereign_node.errors import ExitCode, NodeError
+
+# A wrong place to restore to, rather than a disk that fails.
+_UNUSABLE = (
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ELOOP,
+)
 
 
 class VaultError(NodeError):
@@ -154,3 +170,29 @@ def single_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     if len(real) != len(leaves) or not real:
         return group
     return real[0] if len({type(error) for error in real}) == 1 else group
+
+
+def for_people(error: BaseException) -> BaseException:
+    """Return an error of the formats or of this device's disk as one that says what to do; others as they are."""
+    if isinstance(error, OSError) and error.errno in _UNUSABLE:
+        return VaultError(
+            "path_not_usable",
+            f"{error.filename or 'a path'} can't be used: {error.strerror}",
+            "choose another place, or change its permissions",
+        )
+    if isinstance(error, lmdb.Error | OSError):
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, lmdb.DiskError)
+        return VaultError(
+            "disk_full" if full else "disk_failed",
+            f"this device's disk failed: {error}",
+            "free some space, then run the same command again",
+            ExitCode.STORAGE_FULL if full else ExitCode.ERROR,
+        )
+    if not isinstance(error, CryptoError):
+        return error
+    return VaultError(
+        "stored_data_damaged",
+        f"stored data breaks its format: {error}",
+        "run `sovereign verify --read-data`",
+        ExitCode.DAMAGE_FOUND,
+    )

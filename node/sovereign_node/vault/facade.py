@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -17,16 +16,15 @@ from sovereign_crypto.project import ProjectKeys
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.clock import Clock, wall_clock
-from sovereign_node.errors import ExitCode, ambiguous, not_found
 from sovereign_node.vault.backup import OnProgress
 from sovereign_node.vault.config import Source, VaultConfig
 from sovereign_node.vault.confirm import repeated, run_confirmed_backup
-from sovereign_node.vault.errors import VaultError, single_error
+from sovereign_node.vault.errors import VaultError, for_people, single_error
 from sovereign_node.vault.heads import SeenHeads
-from sovereign_node.vault.housekeeping import GcReport, run_forget, run_gc
+from sovereign_node.vault.housekeeping import GcReport, run_gc
 from sovereign_node.vault.index import LocalIndex
 from sovereign_node.vault.orphans import Compared, compare
-from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy, plan_forget
+from sovereign_node.vault.policy import ForgetPlan, ForgetPolicy
 from sovereign_node.vault.repair import RepairReport, run_repair_index
 from sovereign_node.vault.replicate import ReplicateReport, run_replicate
 from sovereign_node.vault.report import BackupReport
@@ -34,10 +32,10 @@ from sovereign_node.vault.rewrite import forget_lost
 from sovereign_node.vault.run_restore import RestoreReport, run_restore
 from sovereign_node.vault.safe_fs import Existing
 from sovereign_node.vault.scan import display
+from sovereign_node.vault.selection import choose, entry_at, forget_by_rule, split_path
 from sovereign_node.vault.session import Context, Session, open_session
 from sovereign_node.vault.target import ChunkTarget
 from sovereign_node.vault.verify import VerifyReport, run_verify
-from sovereign_node.vault.walk import find
 from sovereign_protocols.vault.sealing import ProjectSealer
 from sovereign_protocols.vault.snapshot import SignedSnapshot
 from sovereign_protocols.vault.tree import Entry, Kind
@@ -137,7 +135,7 @@ class Vault:
         Raises:
             NodeError: none or several start with it.
         """
-        return _choose(await self.snapshots(), prefix)
+        return choose(await self.snapshots(), prefix)
 
     async def restore(
         self,
@@ -163,7 +161,7 @@ class Vault:
         """
         async with self._operation():
             session = await open_session(self._context)
-            chosen = _choose(await session.snapshots(), snapshot)
+            chosen = choose(await session.snapshots(), snapshot)
             parts = [split_path(path) for path in paths]
             return await run_restore(session, chosen, target, parts, existing, on_progress)
 
@@ -223,7 +221,9 @@ class Vault:
             dry_run: only say what would go.
         """
         async with self._operation():
-            return await repeated(self._open_session, lambda session: _forget(session, policy, snapshots, dry_run))
+            return await repeated(
+                self._open_session, lambda session: forget_by_rule(session, policy, snapshots, dry_run)
+            )
 
     async def gc(self, *, dry_run: bool = False) -> GcReport:
         """Delete chunks that no snapshot needs, and repack those of which less than half is needed.
@@ -266,7 +266,7 @@ class Vault:
         """
         async with self._operation():
             session = await open_session(self._context)
-            entry = await _entry(session, snapshot, path)
+            entry = await entry_at(session, snapshot, path)
             return await session.blobs.entries(entry) if entry.kind is Kind.DIRECTORY else [entry]
 
     @asynccontextmanager
@@ -274,7 +274,7 @@ class Vault:
         """Read one file piece by piece without writing it to disk; a context manager around an async iterator."""
         async with self._operation():
             session = await open_session(self._context)
-            entry = await _entry(session, snapshot, path)
+            entry = await entry_at(session, snapshot, path)
             if entry.kind is not Kind.FILE:
                 raise VaultError("not_a_file", f"{display(os.fsencode(path))} is not a file", "list it with: ls")
             async with aclosing(session.blobs.content(entry)) as pieces:
@@ -291,67 +291,6 @@ class Vault:
                 yield
             except BaseExceptionGroup as group:
                 error = single_error(group)
-                raise _for_people(error) from group
+                raise for_people(error) from group
             except (CryptoError, OSError, lmdb.Error) as error:
-                raise _for_people(error) from error
-
-
-def split_path(path: str | bytes) -> tuple[bytes, ...]:
-    """Return the components of a path with slashes; leading, trailing and doubled ones do not count."""
-    return tuple(part for part in os.fsencode(path).split(b"/") if part not in (b"", b"."))
-
-
-def _choose(snapshots: list[SignedSnapshot], prefix: str) -> SignedSnapshot:
-    if not prefix or prefix == "latest":
-        if not snapshots:
-            raise not_found("snapshot", prefix or "latest", "sovereign snapshots")
-        return snapshots[-1]
-    matches = [item for item in snapshots if item.snapshot_id.hex().startswith(prefix.lower())]
-    if not matches:
-        raise not_found("snapshot", prefix, "sovereign snapshots")
-    if len(matches) > 1:
-        raise ambiguous("snapshot", prefix, [item.snapshot_id.hex()[:16] for item in matches])
-    return matches[0]
-
-
-async def _forget(
-    session: Session, policy: ForgetPolicy | None, snapshots: Sequence[str], dry_run: bool
-) -> ForgetPlan:
-    live = await session.snapshots()
-    if snapshots:
-        chosen = {_choose(live, prefix).snapshot_id for prefix in snapshots}
-        kept = tuple((item, ("not named",)) for item in reversed(live) if item.snapshot_id not in chosen)
-        plan = ForgetPlan(kept, tuple(item for item in reversed(live) if item.snapshot_id in chosen))
-    else:
-        plan = plan_forget(live, policy or ForgetPolicy())
-    if not dry_run:
-        await run_forget(session, plan.forget)
-    return plan
-
-
-async def _entry(session: Session, snapshot: str, path: str | bytes) -> Entry:
-    chosen = _choose(await session.snapshots(), snapshot)
-    entry = await find(session.blobs, chosen.content.root, split_path(path))
-    if entry is None:
-        raise not_found("path", display(os.fsencode(path)), "sovereign ls")
-    return entry
-
-
-def _for_people(error: BaseException) -> BaseException:
-    """Return an error of the formats or of this device's disk as one that says what to do; others as they are."""
-    if isinstance(error, lmdb.Error | OSError):
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or isinstance(error, lmdb.DiskError)
-        return VaultError(
-            "disk_full" if full else "disk_failed",
-            f"this device's disk failed: {error}",
-            "free some space, then run the same command again",
-            ExitCode.STORAGE_FULL if full else ExitCode.ERROR,
-        )
-    if not isinstance(error, CryptoError):
-        return error
-    return VaultError(
-        "stored_data_damaged",
-        f"stored data breaks its format: {error}",
-        "run `sovereign verify --read-data`",
-        ExitCode.DAMAGE_FOUND,
-    )
+                raise for_people(error) from error

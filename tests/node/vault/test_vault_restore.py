@@ -87,7 +87,7 @@ async def test_one_file_can_be_read_without_a_disk(bench: Bench, source: Path) -
     with pytest.raises(NodeError, match="not a file"):
         async with vault.read_file("sub"):
             pass
-    with pytest.raises(NodeError, match="no path"):
+    with pytest.raises(NodeError, match="the snapshot has no"):
         await vault.list_tree(path="nowhere")
     assert [entry.name for entry in await vault.list_tree(path="sub/script")] == [b"script"]
 
@@ -303,3 +303,14 @@ async def test_a_target_that_stalls_is_overtaken(bench: Bench, autojump_clock: t
     assert second.asked_at - started == pytest.approx(10, abs=0.1)
     with pytest.raises(ChunkUnavailableError, match="does not have"):
         await Fetcher([bench.target], sealer).get(b"d" * 32, lambda sealed, _: sealed)
+
+
+async def test_a_place_that_is_no_folder_is_named(bench: Bench, source: Path, tmp_path: Path) -> None:
+    vault = bench.vault()
+    await vault.backup(whole(source))
+    (tmp_path / "file").write_text("here first")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(NodeError, match=f"{tmp_path}.* can't be used") as caught:
+            await vault.restore(place)
+        assert caught.value.code == "path_not_usable"
+    assert (tmp_path / "file").read_text() == "here first"
