@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Sequence
 
-from sovereign_node.net.addresses import expand_wildcard, parse_tcp
+from sovereign_node.net.addresses import expand_wildcard, family_of, parse_tcp
 from sovereign_node.net.paths import is_global_literal
 from sovereign_node.net.transports import PipeTransport
 
@@ -37,7 +37,7 @@ class OwnAddresses:
     def all(self) -> list[str]:
         """List them, without our peer id, those that somebody confirmed first."""
         found = [*self._confirmed]
-        found += [item for item in self._interfaces() if parse_tcp(item).host not in self._refuted]
+        found += [item for item in self.interfaces() if parse_tcp(item).host not in self._refuted]
         found += [address for transport in self._transports for address in transport.addresses()]
         return list(dict.fromkeys(found))
 
@@ -47,7 +47,13 @@ class OwnAddresses:
 
     def hosts(self) -> frozenset[str]:
         """List the IP addresses of this machine on which this node listens."""
-        return frozenset(parse_tcp(address).host for address in self._interfaces())
+        return frozenset(parse_tcp(address).host for address in self.interfaces())
+
+    def port_towards(self, host: str) -> int | None:
+        """Return the port of the first listener of the same family as an IP literal, None without one."""
+        family = family_of(host)
+        bound = [parse_tcp(item) for item in self._bound]
+        return next((item.port for item in bound if family_of(item.host) == family), None)
 
     def source_port(self, address: str) -> int | None:
         """Choose the local port from which to dial a TCP address, None for any.
@@ -56,8 +62,12 @@ class OwnAddresses:
         """
         if not is_global_literal(address):
             return None
-        is_behind_router = not any(ipaddress.ip_address(host).is_global for host in self.hosts())
-        return next(iter(self.ports()), None) if is_behind_router else None
+        target = parse_tcp(address).host
+        # Behind a router that translates IPv4 there may be IPv6 addresses of the open network: that says nothing.
+        own = [host for host in self.hosts() if family_of(host) == family_of(target)]
+        is_behind_router = not any(ipaddress.ip_address(host).is_global for host in own)
+        return self.port_towards(target) if is_behind_router else None
 
-    def _interfaces(self) -> list[str]:
+    def interfaces(self) -> list[str]:
+        """List the addresses of this machine on which this node listens, whether or not somebody can reach them."""
         return [expanded for bound in self._bound for expanded in expand_wildcard(bound)]

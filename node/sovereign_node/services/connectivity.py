@@ -211,6 +211,6 @@ class Connectivity:
                 for info in self._network.connections()
                 if info.peer_id == peer_id and not is_immediate(info.path)
             ]
-            if accepted and accepted[-1] and self.reachability.report.outside:
+            if accepted and accepted[-1] and self._puncher.has_addresses:
                 punched = await self._puncher.punch(peer_id)
                 log.info("hole_punch_tried", peer_id=peer_id, punched=punched)

@@ -6,11 +6,14 @@ from types import SimpleNamespace
 import pytest
 import trio
 
+from sovereign_node.net import own_addresses
 from sovereign_node.net.circuit import CircuitTransport, RelayService, Reservations
 from sovereign_node.net.circuit import punch as punch_module
-from sovereign_node.net.circuit.punch import HolePuncher
+from sovereign_node.net.circuit.punch import HolePuncher, _targets
 from sovereign_node.net.dials import Dials
 from sovereign_node.net.errors import DialError
+from sovereign_node.net.kad.addresses import addresses_to_wire
+from sovereign_node.net.own_addresses import OwnAddresses
 from sovereign_node.net.paths import dial_order, is_plain, rank_of_address, rank_of_path
 from sovereign_protocols.circuit.messages import (
     DCUTR_PROTOCOL_ID,
@@ -84,13 +87,23 @@ async def test_a_reservation_is_renewed_in_time(make_network, monkeypatch):
         assert w.transport.relays() == [w.relays[0].peer_id]
 
 
-async def test_both_ends_punch_from_their_listening_ports(make_network, monkeypatch):
+BOTH = ["/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/0"]
+
+
+@pytest.mark.parametrize(
+    ("listen", "known"),
+    [(BOTH[:1], "/ip4/"), (BOTH[1:], "/ip6/"), (BOTH, "/ip6/"), (BOTH, "/ip")],
+    ids=["IPv4", "IPv6", "only IPv6 leads on", "both"],
+)
+async def test_both_ends_punch_from_their_listening_ports(make_network, monkeypatch, listen, known):
     """On loopback there is no router, but the messages, the roles and the shared port are the real ones."""
-    monkeypatch.setattr(punch_module, "is_global_literal", is_plain)
     async with AsyncExitStack() as exits:
         relay = await exits.enter_async_context(make_network())
-        one = await exits.enter_async_context(make_network())
-        other = await exits.enter_async_context(make_network())
+        one = await exits.enter_async_context(make_network(listen=listen))
+        other = await exits.enter_async_context(make_network(listen=listen))
+        monkeypatch.setattr(
+            punch_module, "is_global_literal", lambda address: is_plain(address) and address.startswith(known)
+        )
         nursery = await exits.enter_async_context(trio.open_nursery())
         await nursery.start(RelayService(relay).run)
         transports = [CircuitTransport(network) for network in (one, other)]
@@ -112,8 +125,35 @@ async def test_both_ends_punch_from_their_listening_ports(make_network, monkeypa
         assert await punchers[1].punch(one.peer_id)
         await until(lambda: other.preferred(one.peer_id).path in ("hole-punched", "lan"))
         await until(lambda: one.preferred(other.peer_id).path in ("hole-punched", "lan"))
-        assert other.preferred(one.peer_id).inbound != one.preferred(other.peer_id).inbound
+        found = [one.preferred(other.peer_id), other.preferred(one.peer_id)]
+        assert found[0].inbound != found[1].inbound
+        assert all(info.address.startswith(known) for info in found)
         nursery.cancel_scope.cancel()
+
+
+def test_addresses_of_both_families_are_told_and_tried(monkeypatch):
+    own = OwnAddresses([])
+    own.set_bound(["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4002"])
+    hosts = {"/ip4/0.0.0.0/tcp/4001": "/ip4/192.168.1.5/tcp/4001", "/ip6/::/tcp/4002": "/ip6/2600::5/tcp/4002"}
+    monkeypatch.setattr(own_addresses, "expand_wildcard", lambda bound: [hosts[bound]])
+    assert (own.port_towards("8.8.8.8"), own.port_towards("2600::1")) == (4001, 4002)
+    # Behind a router that translates IPv4 and only filters IPv6.
+    assert own.source_port("/ip4/8.8.8.8/tcp/1") == 4001
+    assert own.source_port("/ip6/2600::1/tcp/1") is None
+    own.set_confirmed([], ["2600::5"])
+    assert "/ip6/2600::5/tcp/4002" not in own.all()
+    network = SimpleNamespace(own=own)
+    puncher = HolePuncher(network, lambda: ["/ip4/8.8.4.4/tcp/4001"])
+    assert puncher.has_addresses
+    hello = puncher._hello()
+    assert _targets(PEER, hello) == ["/ip4/8.8.4.4/tcp/4001", "/ip6/2600::5/tcp/4002"]
+    # Many of one do not push the other out.
+    crowded = [f"/ip4/8.8.4.{number}/tcp/1" for number in range(9)] + ["/ip6/2600::9/tcp/1", "/ip4/10.0.0.1/tcp/1"]
+    message = PunchMessage(PunchType.CONNECT, addresses_to_wire(crowded))
+    assert _targets(PEER, message) == [*crowded[:2], "/ip6/2600::9/tcp/1"]
+    own.set_bound(["/ip4/0.0.0.0/tcp/4001"])
+    assert own.port_towards("2600::1") is None
+    assert not HolePuncher(network, list).has_addresses
 
 
 async def read_to_the_end(stream) -> None:

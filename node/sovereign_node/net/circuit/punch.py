@@ -7,6 +7,7 @@ for one inside port; behind a symmetric one the outside port is another for ever
 Source: libp2p specs, relay/DCUtR.md.
 """
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from sovereign_node.net.addresses import parse_tcp
+from sovereign_node.net.addresses import family_of, parse_tcp
 from sovereign_node.net.dialer import connect_from
 from sovereign_node.net.errors import NetError
 from sovereign_node.net.kad.addresses import addresses_to_text, addresses_to_wire
@@ -56,6 +57,11 @@ class HolePuncher:
     def __init__(self, network: "Network", outside: Callable[[], Sequence[str]]) -> None:
         self._network = network
         self._outside = outside
+
+    @property
+    def has_addresses(self) -> bool:
+        """Whether there is an address of ours at which the other end could knock."""
+        return bool(self._hello().addresses)
 
     def install(self) -> None:
         """Answer peers that want to punch, from now on."""
@@ -125,23 +131,26 @@ class HolePuncher:
                 self._network.door.expected.pop(address, None)
 
     def _hello(self) -> PunchMessage:
-        addresses = [*self._outside(), *self._network.own.all()]
+        # IPv6 is not translated, only filtered: the address at which nobody got through is the one to knock at.
+        own = self._network.own
+        addresses = dict.fromkeys([*self._outside(), *own.all(), *own.interfaces()])
         return PunchMessage(PunchType.CONNECT, addresses_to_wire(filter(is_global_literal, addresses)))
 
     def _is_direct(self, peer_id: str) -> bool:
         return any(is_immediate(info.path) for info in self._network.connections() if info.peer_id == peer_id)
 
     async def _dial(self, peer_id: str, message: PunchMessage, *, initiator: bool) -> None:
-        ports = self._network.own.ports()
-        targets = _targets(peer_id, message)
-        if not ports or not targets or self._is_direct(peer_id):
+        own = self._network.own
+        doors = [(item, own.port_towards(parse_tcp(item).host)) for item in _targets(peer_id, message)]
+        if self._is_direct(peer_id):
             return
         with trio.move_on_after(PUNCH_TIMEOUT_S):
             async with trio.open_nursery() as nursery:
-                for address in targets:
-                    nursery.start_soon(
-                        self._knock_through, peer_id, address, ports[0], initiator, nursery.cancel_scope
-                    )
+                for address, port in doors:
+                    if port is not None:
+                        nursery.start_soon(
+                            self._knock_through, peer_id, address, port, initiator, nursery.cancel_scope
+                        )
 
     async def _knock_through(
         self, peer_id: str, address: str, port: int, initiator: bool, race: trio.CancelScope
@@ -161,9 +170,16 @@ class HolePuncher:
 
 
 def _targets(peer_id: str, message: PunchMessage) -> list[str]:
-    """Choose the addresses to dial; those of a local network are dialled anyway, and need no hole."""
-    found = [item.partition("/p2p/")[0] for item in addresses_to_text(peer_id, message.addresses)]
-    return [address for address in found if is_global_literal(address)][:MAX_TARGETS]
+    """Choose the addresses to dial; those of a local network are dialled anyway, and need no hole.
+
+    Those of both families have a place: a peer may list many of one, and only the other may lead to it.
+    """
+    named = [item.partition("/p2p/")[0] for item in addresses_to_text(peer_id, message.addresses)]
+    found = [address for address in named if is_global_literal(address)]
+    families: dict[socket.AddressFamily, list[str]] = {}
+    for address in dict.fromkeys(found):
+        families.setdefault(family_of(parse_tcp(address).host), []).append(address)
+    return [address for group in families.values() for address in group[: MAX_TARGETS // 2]]
 
 
 async def _send(stream: PeerStream, message: PunchMessage) -> None:
