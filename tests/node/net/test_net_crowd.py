@@ -1,8 +1,11 @@
 """A node that is full lets newcomers in and friends stay."""
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 
+from sovereign_node.net.crowd import Crowd
 from sovereign_node.net.host import NetworkLimits
 from sovereign_node.net.listener import neighbourhood
 
@@ -73,6 +76,58 @@ async def test_strangers_that_hold_streams_keep_no_friend_out(make_network, crow
         assert await friend.ping(ours.peer_id) < 5
     for stream in streams:
         await stream.reset()
+
+
+def fact(peer_id: str, opened_at: int, *, inbound: bool = True, streams: int = 0, moved: int = 0):
+    """Stand in for a connection, as far as the crowd looks at it."""
+    pipe = SimpleNamespace(remote=("192.0.2.1", 4001), bytes_received=moved, bytes_sent=0)
+    closed = SimpleNamespace(is_set=lambda: False)
+    return Known(
+        peer_id=peer_id, opened_at=opened_at, inbound=inbound, is_idle=not streams, pipe=pipe, closed=closed
+    )
+
+
+class Known(SimpleNamespace):
+    """Hashable by identity, as a connection is."""
+
+    __hash__ = object.__hash__
+
+
+WORKING = {"streams": 1, "moved": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("others", "newcomer", "leaves"),
+    [
+        # A stranger goes before somebody whom we dialled, and one whom we dialled before a friend.
+        ([fact("friend", 1), fact("dialled", 2, inbound=False), fact("stranger", 3)], fact("new", 9), "stranger"),
+        ([fact("friend", 1), fact("dialled", 2, inbound=False)], fact("new", 9), "dialled"),
+        ([fact("friend", 1, inbound=False)], fact("new", 9, inbound=False), "new"),
+        # Who works stays, even if it is a stranger; held streams without bytes are no work.
+        ([fact("busy", 1, **WORKING), fact("dialled", 2, inbound=False)], fact("new", 9), "dialled"),
+        ([fact("busy", 1, **WORKING), fact("other", 2, streams=3)], fact("new", 9), "other"),
+        ([fact("busy", 1, **WORKING), fact("friend", 2)], fact("new", 9), "new"),
+        # But strangers that all work keep no friend out.
+        ([fact("busy", 1, **WORKING), fact("friend", 2)], fact("new friend", 9), "busy"),
+        ([fact("friend", 1, **WORKING), fact("old friend", 2)], fact("new friend", 9), "old friend"),
+        ([fact("friend", 1, **WORKING), fact("old friend", 2, **WORKING)], fact("new friend", 9), "new friend"),
+    ],
+)
+async def test_who_has_to_go(others, newcomer, leaves):
+    crowd = Crowd(1)
+    crowd.is_friend = lambda peer_id: "friend" in peer_id
+    everyone = [*others, newcomer]
+    assert crowd._least(everyone, newcomer).peer_id == leaves
+
+
+async def test_work_that_is_over_is_forgotten():
+    crowd = Crowd(1)
+    worked, newcomer = fact("worked", 1, **WORKING), fact("new", 9)
+    for _ in range(2):
+        crowd.note_check(worked)
+    assert crowd._least([worked, newcomer], newcomer) is worked
+    crowd.forget(worked)
+    assert crowd._least([worked, newcomer], newcomer) is newcomer
 
 
 @pytest.mark.parametrize(
