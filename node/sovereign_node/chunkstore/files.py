@@ -3,6 +3,7 @@
 Tests pass a subclass that fails or exits at the n-th call; the store itself has no test hooks.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,7 +18,13 @@ _BUFFERS_PER_WRITE: Final = 1_000
 
 
 class FileOperations:
-    """Operations on the real file system. All raise `OSError`, `commit` raises `lmdb.Error`."""
+    """Operations on the real file system. All raise `OSError`, `commit` raises `lmdb.Error`.
+
+    Attributes:
+        large_bytes: from this size on, what is written or read does not stay in the page cache.
+    """
+
+    large_bytes = 256 * 1024
 
     def open_segment(self, path: Path) -> int:
         """Open or create a segment for reading and writing, private to the owner; return its descriptor."""
@@ -33,6 +40,19 @@ class FileOperations:
                 written -= len(pending.pop(0))
             if pending and written:
                 pending[0] = pending[0][written:]
+
+    def open_direct(self, path: Path) -> int:
+        """Open a segment for writing past the page cache; return its descriptor."""
+        if not hasattr(os, "O_DIRECT"):
+            raise OSError(errno.ENOTSUP, "not on this system")
+        return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+
+    def write_direct(self, descriptor: int, blocks: memoryview, offset: int) -> None:
+        """Write all of `blocks`, aligned as the file system wants it, however often it takes only a part."""
+        while len(blocks):
+            written = os.pwrite(descriptor, blocks, offset)
+            offset += written
+            blocks = blocks[written:]
 
     def sync(self, descriptor: int) -> None:
         """Make written data durable."""

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from sovereign_node.chunkstore.direct import DirectWriter
 from sovereign_node.chunkstore.files import FileOperations
 from sovereign_protocols.framing import Payload
 
@@ -31,8 +32,6 @@ FILE_HEADER: Final = struct.Struct(">8sQ")
 RECORD_MAGIC: Final = b"SVRC"
 RECORD_HEADER: Final = struct.Struct(">4sI32s32s")
 RECORD_HEADER_BYTES: Final = 80
-#: From this size on, what was written or read does not stay in the page cache.
-_LARGE_BYTES: Final = 256 * 1024
 
 
 class Location(NamedTuple):
@@ -68,6 +67,7 @@ class Segments:
         self._files = files
         self._segment_bytes = segment_bytes
         self._descriptor = -1
+        self._direct = DirectWriter(files)
         self.active = 0
         self.end = 0
 
@@ -116,9 +116,12 @@ class Segments:
             buffers.extend(payload.pieces)
             locations.append(Location(self.active, offset + RECORD_HEADER_BYTES, size))
             offset += record_bytes(size)
-        self._files.write(self._descriptor, buffers, self.end)
+        is_large = offset - self.end >= self._files.large_bytes
+        is_past_cache = is_large and self._direct.write(self.path(self.active), self._descriptor, buffers, self.end)
+        if not is_past_cache:
+            self._files.write(self._descriptor, buffers, self.end)
         self._files.sync(self._descriptor)
-        if offset - self.end >= _LARGE_BYTES:
+        if is_large and not is_past_cache:
             self._files.drop_cached(self._descriptor, self.end, offset - self.end)
         return locations
 
@@ -152,7 +155,7 @@ class Segments:
                     data = os.pread(descriptor, location.size, location.offset)
                 except OSError:
                     data = b""
-                if location.size >= _LARGE_BYTES:
+                if location.size >= self._files.large_bytes:
                     self._files.drop_cached(descriptor, location.offset, location.size)
                 yield data if len(data) == location.size else None
         finally:
@@ -166,6 +169,7 @@ class Segments:
 
     def close(self) -> None:
         """Release the active file."""
+        self._direct.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1

@@ -26,8 +26,8 @@ MIN_CUT_BYTES = 256 * 1024
 AVERAGE_CUT_BYTES = 1024 * 1024
 # One page less than a full container, for the directory and the trailer.
 MAX_CUT_BYTES = 4 * 1024 * 1024 - 4096
-# A random row of a database touches a page or two: small cuts keep what is sent small, larger ones keep the number of
-# blobs at bay. The list that names a changed piece is sent with it, so lists are short.
+# A random row of a database touches a page or two: small cuts keep what is sent small, larger ones the number of
+# blobs. The list that names a changed piece is sent with it, so lists are short.
 # (size up to which it applies, bytes of a cut, ids in a list)
 DATABASE_CUTS = (
     (64 * 1024 * 1024, 4096, 16),
