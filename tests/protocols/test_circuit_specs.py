@@ -49,7 +49,7 @@ def test_limits_of_circuits():
     assert f"| {limits.duration_s} s; {limits.data_bytes:,} bytes each way |" in text
     assert f"| {limits.budget_bytes:,} bytes per {limits.budget_period_s} s |" in text
     assert f"| {relay.PIECE_BYTES:,} bytes |" in text
-    assert f"| {punch.MAX_TARGETS}, of the open network only |" in text
+    assert f"| {punch.MAX_TARGETS}, two of each family, of the open network only |" in text
     assert f"| {punch.PUNCH_TIMEOUT_S:g} s after SYNC |" in text
     assert f"reserves | {reservations.WANTED_RELAYS} |" in text
 

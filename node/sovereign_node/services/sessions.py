@@ -49,10 +49,15 @@ class ChunkSessions:
         """
         return open_lasting_session(
             peer_id,
-            lambda: self._finder.open_stream(peer_id, PROTOCOL_ID),
+            lambda: self._open_patiently(peer_id),
             self._begin,
             lambda: self._finder.path_rank(peer_id),
         )
+
+    async def _open_patiently(self, peer_id: str) -> PeerStream:
+        """Take the full time to reach a provider also right after its connection was lost."""
+        await self._finder.connect(peer_id, is_patient=True)
+        return await self._finder.open_stream(peer_id, PROTOCOL_ID)
 
     def _begin(self, stream: PeerStream) -> AbstractAsyncContextManager[ChunkClient]:
         credentials = Credentials(self._identity.certificate.raw, self._identity.log.entries)
