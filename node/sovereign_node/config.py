@@ -102,7 +102,10 @@ class ProviderConfig:
     price_micro_vibe_per_gb_month: int = _setting(2_000_000, "price of 1 GB stored for 720 h, micro-VIBE")
     price_micro_vibe_per_gb_transfer: int = _setting(500_000, "price of 1 GB moved, micro-VIBE")
     uptime_bonus_permille: int = _setting(1500, "multiplier at 99.9 % uptime, in thousandths")
-    credit_limit_micro_vibe: int = _setting(5_000_000, "what a customer may owe before uploads stop, micro-VIBE")
+    credit_limit_micro_vibe: int = _setting(
+        100_000_000,
+        "most that a customer may ever owe, micro-VIBE; credit begins at three days of storage and grows when paid",
+    )
     region: str = _setting("", "region label shown in the offer")
     accept: str = _setting("everyone", "whose contracts are accepted: everyone, friends or own")
     friends: tuple[str, ...] = _setting((), "identities, hexadecimal, that store without charge")

@@ -11,25 +11,40 @@ from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
+from sovereign_node.services.contracts import WantedContract
 from sovereign_node.services.lookup import only
 from sovereign_node.store.contracts import Contract
 from sovereign_node.store.devices import Device
 from sovereign_protocols.market.offer import Offer
 from sovereign_protocols.market.prices import FREE, GB, MONTH_S, quote
+from sovereign_protocols.market.terms import BonusPayer
 
 MIN_CONTRACT_BYTES = 1_000_000
 SYNCHRONISE_TIMEOUT_S = 5
+BONUS_PAYERS = {"nobody": BonusPayer.NOBODY, "customer": BonusPayer.CUSTOMER}
 #: What prices are shown for while nothing is known about the user's data.
 EXAMPLE_BYTES = 5 * GB
 
 
 @dataclass(frozen=True)
 class OpenParameters:
-    """What `contract_open` takes."""
+    """What `contract_open` takes.
+
+    Args:
+        provider: name, peer id or its beginning.
+        capacity_bytes: to keep free.
+        months: how long; the usual time without it.
+        budget_micro_vibe: most that one period may cost, 0 for no limit.
+        bonus: who pays for uptime, nobody or customer.
+        free: the provider is a friend.
+    """
 
     provider: str
     capacity_bytes: int
     months: int | None = None
+    budget_micro_vibe: int = 0
+    bonus: str = "nobody"
+    free: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +61,9 @@ def operations(node: Node) -> list[Operation]:
         return await find_offers(node)
 
     async def contract_open(parameters: OpenParameters, _report: ReportProgress) -> Any:
-        if parameters.capacity_bytes < MIN_CONTRACT_BYTES:
-            raise NodeError("bad_request", "a contract has at least 1 MB", "use --capacity 5GB", ExitCode.USAGE)
-        if parameters.months is not None and not 1 <= parameters.months <= 60:
-            raise NodeError("bad_request", "months go from 1 to 60", "use --months 12", ExitCode.USAGE)
+        wanted = _wanted(parameters)
         peer_id = await _provider_named(node, parameters.provider)
-        contract = await node.contracts.open(peer_id, parameters.capacity_bytes, parameters.months)
+        contract = await node.contracts.open(peer_id, wanted)
         await node.discovery.refresh_devices({contract.provider_device})
         node.recovery.publish_soon()
         node.presence.dial_soon()
@@ -82,6 +94,29 @@ def operations(node: Node) -> list[Operation]:
         Operation("contract_list", "List contracts", NoParameters, contract_list),
         Operation("contract_show", "Show one contract", ContractParameters, contract_show),
     ]
+
+
+def _wanted(parameters: OpenParameters) -> WantedContract:
+    if parameters.capacity_bytes < MIN_CONTRACT_BYTES:
+        raise NodeError("bad_request", "a contract has at least 1 MB", "use --capacity 5GB", ExitCode.USAGE)
+    if parameters.months is not None and not 1 <= parameters.months <= 60:
+        raise NodeError("bad_request", "months go from 1 to 60", "use --months 12", ExitCode.USAGE)
+    if parameters.budget_micro_vibe < 0:
+        raise NodeError("bad_request", "a budget is not negative", "use --budget 20", ExitCode.USAGE)
+    if parameters.bonus not in BONUS_PAYERS:
+        raise NodeError(
+            "bad_request",
+            f"the bonus is paid by {' or '.join(BONUS_PAYERS)}",
+            "use --bonus customer",
+            ExitCode.USAGE,
+        )
+    return WantedContract(
+        parameters.capacity_bytes,
+        parameters.months,
+        parameters.budget_micro_vibe,
+        BONUS_PAYERS[parameters.bonus],
+        parameters.free,
+    )
 
 
 async def find_offers(node: Node) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from sovereign_node.operations.market import contract_row
 from sovereign_node.operations.quotes import QuoteParameters, make_quote
 from sovereign_node.services.lookup import only
 from sovereign_node.services.money.bundle import export_bundle
+from sovereign_node.services.money.renewal import RenewalWish
 from sovereign_node.services.money.turns import hand_in_note
 from sovereign_node.services.money.wallet import SHOWN_STATES
 from sovereign_node.store.contracts import Contract
@@ -58,6 +59,7 @@ class RenewParameters:
     contract: str
     months: int | None = None
     capacity_bytes: int | None = None
+    budget_micro_vibe: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _acting(node: Node) -> list[Operation]:
     async def contract_renew(parameters: RenewParameters, _report: ReportProgress) -> Any:
         contract = await trio.to_thread.run_sync(_one_contract, node, parameters.contract, "customer")
         renewed = await node.money.renew(
-            contract, months=parameters.months, capacity_bytes=parameters.capacity_bytes, asked=True
+            contract,
+            RenewalWish(parameters.months, parameters.capacity_bytes, parameters.budget_micro_vibe, is_asked=True),
         )
         node.recovery.publish_soon()
         return await trio.to_thread.run_sync(contract_row_of, node, renewed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
@@ -16,7 +16,6 @@ from sovereign_crypto.peer_id import peer_id_from_public_key, public_key_from_pe
 from sovereign_node.chunkstore import ChunkStore, UnknownContractError
 from sovereign_node.clock import Clock
 from sovereign_node.config import Config, ProviderConfig
-from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.streams import PeerStream
 from sovereign_node.services.chunk_identities import IdentityDirectory
@@ -28,20 +27,29 @@ from sovereign_node.services.contract_book import (
 )
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_check import introduction_of, known_identity_check
-from sovereign_node.services.peer_finder import PeerFinder, unreachable
+from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.refusal_words import refusal_in_words
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
 from sovereign_protocols.market.desk import OfferShelf, ProviderDesk
+from sovereign_protocols.market.draft import draft_terms
 from sovereign_protocols.market.lifecycle import ContractEvent, ContractState, advance
 from sovereign_protocols.market.messages import PROTOCOL, PROTOCOL_ID
 from sovereign_protocols.market.offer import Offer, SignedOffer, sign_offer
 from sovereign_protocols.market.policy import AcceptPolicy, ListPricePolicy, ProviderFacts
 from sovereign_protocols.market.prices import MONTH_S, storage_price
-from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.shell import MarketClient
-from sovereign_protocols.market.terms import MAX_OBSERVERS, NO_HASH, ContractTerms, agree, parse_terms, sign_terms
+from sovereign_protocols.market.terms import (
+    MAX_OBSERVERS,
+    BonusPayer,
+    ContractTerms,
+    agree,
+    parse_terms,
+    sign_terms,
+)
 from sovereign_protocols.recovery.record import ContractEntry
+from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.requests.shell import open_client, serve_requests
 
 log = structlog.get_logger(__name__)
@@ -50,6 +58,27 @@ DEFAULT_MONTHS = 12
 OWN_CONTRACT_MONTHS = 60
 DRAINING_KEY = "draining_since"
 LIVE_STATES = ("active", "renewing", "limited", "grace", "ending")
+
+
+@dataclass(frozen=True)
+class WantedContract:
+    """What a customer asks a provider for.
+
+    Args:
+        capacity_bytes: to keep free for this identity.
+        months: of 720 hours; 12, or 60 with own devices, by default.
+        budget_micro_vibe: most that one period may cost, 0 for no limit.
+        bonus_payer: who pays for uptime.
+        is_free: the provider is a friend, so nothing is paid.
+        observers: device keys of those that measure uptime; without any, own devices that are always on.
+    """
+
+    capacity_bytes: int
+    months: int | None = None
+    budget_micro_vibe: int = 0
+    bonus_payer: BonusPayer = BonusPayer.NOBODY
+    is_free: bool = False
+    observers: tuple[bytes, ...] = ()
 
 
 class Contracts:
@@ -141,23 +170,19 @@ class Contracts:
             offer = await client.offer()
         return offer
 
-    async def open(self, peer_id: str, capacity_bytes: int, months: int | None = None) -> Contract:
+    async def open(self, peer_id: str, wanted: WantedContract) -> Contract:
         """Open a contract with a provider or an own always-on device.
 
         Args:
             peer_id: of the provider's device.
-            capacity_bytes: to keep free for this identity.
-            months: of 720 hours; 12, or 60 with own devices, by default.
+            wanted: what to ask for.
 
         Raises:
             NodeError: unreachable, or the provider's reason in words.
         """
+        observers = wanted.observers or await trio.to_thread.run_sync(self._observers)
         async with self.session(peer_id) as client:
-            offer = await client.offer()
-            own = client.peer.identity == self._identity.identity_id
-            terms = self._terms(offer.offer, b"" if own else offer.hash, capacity_bytes, months)
-            if not own:
-                terms = replace(terms, observers=await trio.to_thread.run_sync(self._observers))
+            terms = self._terms(await client.offer(), wanted, observers)
             signed = sign_terms(terms, self._keys.signing, self._identity.network_id)
             agreement = await client.propose(signed)
         at = self._clock()
@@ -219,7 +244,7 @@ class Contracts:
             async with open_client(MarketClient, stream, self._introduction(), device) as client:
                 yield client
         except ProtocolError as error:
-            raise market_error(error, peer_id, self._clock()) from error
+            raise refusal_in_words(error, peer_id, self._clock()) from error
 
     def _observers(self) -> tuple[bytes, ...]:
         """Return own devices that are always on: they measure the provider's uptime for both sides. Blocks."""
@@ -229,28 +254,24 @@ class Contracts:
         ]
         return tuple(sorted(always_on)[:MAX_OBSERVERS])
 
-    def _terms(self, offer: Offer, offer_hash: bytes, capacity_bytes: int, months: int | None) -> ContractTerms:
-        own = not offer_hash
+    def _terms(self, signed: SignedOffer, wanted: WantedContract, observers: tuple[bytes, ...]) -> ContractTerms:
+        own = signed.offer.identity == self._identity.identity_id
         now = self._clock()
-        wanted_s = (months or (OWN_CONTRACT_MONTHS if own else DEFAULT_MONTHS)) * MONTH_S
-        duration_s = wanted_s if own or months else min(wanted_s, offer.max_duration_s)
-        return ContractTerms(
-            customer_identity=self._identity.identity_id,
-            customer_device=self._keys.public,
-            provider_identity=offer.identity,
-            provider_device=offer.device,
-            capacity_bytes=capacity_bytes,
-            start_at=now,
-            end_at=now + duration_s,
-            price_per_gb_month=0 if own else offer.price_per_gb_month,
-            price_per_gb_transfer=0 if own else offer.price_per_gb_transfer,
-            bonus_permille=1000 if own else offer.bonus_permille,
+        terms = draft_terms(
+            signed,
+            Caller(self._identity.identity_id, self._keys.public),
+            capacity_bytes=wanted.capacity_bytes,
+            now=now,
             nonce=os.urandom(16),
-            offer=offer_hash or NO_HASH,
-            period_s=offer.period_s,
-            grace_s=offer.grace_s,
-            credit_limit=0 if own else offer.credit_limit,
+            months=wanted.months or (OWN_CONTRACT_MONTHS if own else DEFAULT_MONTHS),
+            bonus_payer=wanted.bonus_payer,
+            budget=wanted.budget_micro_vibe,
+            is_own=own or wanted.is_free,
         )
+        if wanted.months:
+            # A wish is refused rather than shortened.
+            terms = replace(terms, end_at=now + wanted.months * MONTH_S)
+        return terms if own else replace(terms, observers=observers)
 
     def _make_offer(self, now: int) -> SignedOffer:
         provider = self._provider
@@ -291,36 +312,6 @@ class CurrentPolicy:
     def judge(self, terms: ContractTerms, offer: Offer | None, facts: ProviderFacts) -> None:
         """See AcceptPolicy."""
         self._make().judge(terms, offer, facts)
-
-
-def market_error(error: ProtocolError, peer_id: str, now: int) -> NodeError:
-    """Put a provider's refusal, or a broken conversation, into words."""
-    if not isinstance(error, RefusedError):
-        return unreachable(peer_id)
-    figures = error.data
-    code, exit_code = f"provider_refused_{error.reason.value}", ExitCode.ERROR
-    match error.reason:
-        case Reason.CAPACITY:
-            free = figures.get("free_bytes", 0)
-            message, hint = f"the provider has only {free:,} bytes free", "ask for less, or choose another offer"
-            exit_code = ExitCode.STORAGE_FULL
-        case Reason.CLOCK_SKEW:
-            difference = now - figures.get("peer_time", now)
-            message = f"the clocks of this device and of the provider differ by {abs(difference)} s"
-            hint = "set the clock of this device, if it is the wrong one"
-        case Reason.CLOSED_FOR_NEW:
-            message, hint = (
-                "this device stores only for devices of its owner",
-                "choose a provider: sovereign offers",
-            )
-        case Reason.SIZE | Reason.DURATION:
-            shown = ", ".join(f"{name} {value:,}" for name, value in figures.items())
-            message, hint = f"the provider does not make such a contract ({shown})", "change capacity or --months"
-        case Reason.PRICE_TOO_LOW | Reason.OFFER_EXPIRED:
-            message, hint = "the offer has changed", "look at the offers again: sovereign offers"
-        case _:
-            message, hint = f"the provider refused: {error.reason.value}", "see `sovereign offers` for others"
-    return NodeError(code, message, hint, exit_code)
 
 
 def contract_entries(state: State) -> list[ContractEntry]:

@@ -1,6 +1,7 @@
 """``sovereign contract``: open, list and show contracts."""
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,22 @@ import typer
 from sovereign_node.cli.application import contract as group
 from sovereign_node.cli.output import Cell, facts, short_id, styled, table
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import BYTES_PER_GB, format_price, format_size, format_time, parse_size
+from sovereign_node.units import BYTES_PER_GB, format_price, format_size, format_time, parse_size, parse_vibe
+
+
+class BonusFrom(StrEnum):
+    """Who pays what high uptime adds."""
+
+    NOBODY = "nobody"
+    CUSTOMER = "customer"
+
+
+BudgetOption = Annotated[
+    int | None,
+    typer.Option(
+        "--budget", metavar="AMOUNT", parser=parse_vibe, help="Most that a month may cost, e.g. 20 or '$0.2'."
+    ),
+]
 
 
 @command(group, "open")
@@ -23,9 +39,22 @@ def open_contract(
     months: Annotated[
         int | None, typer.Option("--months", metavar="N", min=1, help="How long; the usual time without it.")
     ] = None,
+    budget: BudgetOption = None,
+    bonus: Annotated[
+        BonusFrom, typer.Option("--bonus", metavar="WHO", help="Who pays for uptime: nobody or customer (you).")
+    ] = BonusFrom.NOBODY,
+    free: Annotated[bool, typer.Option("--free", help="The provider counts you as a friend: pay nothing.")] = False,
 ) -> None:
     """Reserve storage at a provider, at the price of its offer."""
-    answer = session.call("contract_open", provider=provider, capacity_bytes=capacity, months=months)
+    answer = session.call(
+        "contract_open",
+        provider=provider,
+        capacity_bytes=capacity,
+        months=months,
+        budget_micro_vibe=budget or 0,
+        bonus=bonus.value,
+        free=free,
+    )
     session.report(answer, _opened)
 
 
@@ -55,9 +84,12 @@ def renew(
         int | None,
         typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Another size, e.g. 10GB."),
     ] = None,
+    budget: BudgetOption = None,
 ) -> None:
     """Extend a contract or change its size, at the price of the provider's offer now."""
-    answer = session.call("contract_renew", contract=contract, months=months, capacity_bytes=capacity)
+    answer = session.call(
+        "contract_renew", contract=contract, months=months, capacity_bytes=capacity, budget_micro_vibe=budget
+    )
     session.report(answer, _renewed)
 
 

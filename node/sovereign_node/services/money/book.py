@@ -10,11 +10,11 @@ from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.services.contract_book import load_agreement
 from sovereign_node.store import State
 from sovereign_node.store.settlement_book import StateSettlementBook
-from sovereign_protocols.market.prices import Prices, UptimeCount, Usage
+from sovereign_protocols.market.prices import MONTH_S, Prices, UptimeCount, Usage
 from sovereign_protocols.market.terms import Agreement
 from sovereign_protocols.settle.accrual import PeriodFigures
 from sovereign_protocols.settle.bodies import CreditNote, PeriodStatement
-from sovereign_protocols.settle.exposure import Exposure
+from sovereign_protocols.settle.exposure import Exposure, credit_limit
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import Signed
 
@@ -206,13 +206,32 @@ class MoneyBook(StateSettlementBook):
         """Sum the newest vouchers of all lanes and what the provider gave back, micro-VIBE."""
         return self._state.vouchers.total(contract_id) + self.credits(contract_id)
 
+    def credit_limit(self, contract_id: bytes) -> int:
+        """Give the customer's credit now, micro-VIBE; every honoured month raises it, up to that of the terms."""
+        terms = self._known(contract_id).terms
+        grown = credit_limit(
+            capacity_bytes=terms.capacity_bytes,
+            micro_vibe_per_gb_month=terms.price_per_gb_month,
+            honoured_months=self._honoured_periods(contract_id) * terms.period_s // MONTH_S,
+        )
+        return min(terms.credit_limit, grown)
+
+    def _honoured_periods(self, contract_id: bytes) -> int:
+        """Count the periods that were paid since the last reminder."""
+        closings = self._closings_of(contract_id)
+        if not closings:
+            return 0
+        promised = self.vouchered(contract_id)
+        reminded_at = int(self._state.meta.get(reminded_key(contract_id)) or 0)
+        return sum(charged <= promised and until_at > reminded_at for until_at, charged in closings)
+
     def exposure(self, contract_id: bytes, now: int) -> Exposure:
         """Tell what is used and not yet promised."""
         terms = self._known(contract_id).terms
         if terms.is_free:
             return Exposure(terms.credit_limit)
         accrued = self.accrued(contract_id, self.meter(contract_id, now))
-        return Exposure(terms.credit_limit, accrued=accrued, vouchered=self.vouchered(contract_id))
+        return Exposure(self.credit_limit(contract_id), accrued=accrued, vouchered=self.vouchered(contract_id))
 
     def unpaid_since(self, contract_id: bytes) -> int | None:
         """Give the end of the oldest period whose closing balance is still not promised, None if all are."""
@@ -238,6 +257,11 @@ class MoneyBook(StateSettlementBook):
                 known.append((body.until_at, total))
             self._closings[contract_id] = known
         return known
+
+
+def reminded_key(contract_id: bytes) -> str:
+    """Name the note of when a provider reminded its customer of a debt last."""
+    return f"reminded_at:{contract_id.hex()}"
 
 
 def _segments_key(contract_id: bytes) -> str:

@@ -112,7 +112,9 @@ class VoucherSigner:
         owed = accrued - self.promised(contract_id)
         if owed <= 0:
             return False
-        if owed * 100 >= agreement.terms.credit_limit * DEMAND_PERCENT or self.book.unpaid_since(contract_id):
+        if owed * 100 >= self.book.credit_limit(contract_id) * DEMAND_PERCENT or self.book.unpaid_since(
+            contract_id
+        ):
             return True
         kept = self._state.meta.get(_voucher_key(contract_id))
         at, moved_then = json.loads(kept) if kept else (agreement.terms.start_at, 0)

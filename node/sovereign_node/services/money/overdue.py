@@ -12,7 +12,7 @@ import structlog
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN, StatementType
 from sovereign_node.chunkstore import ChunkStore, UnknownContractError
-from sovereign_node.services.money.book import MoneyBook
+from sovereign_node.services.money.book import MoneyBook, reminded_key
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract, ContractStatement
 from sovereign_protocols.market.acts import Act, ActKind, SignedAct, parse_act, sign_act
@@ -35,6 +35,8 @@ def acts_of(state: State, contract_id: bytes, network_id: bytes) -> list[SignedA
 
 def keep_act(state: State, act: SignedAct, contract: Contract, at: int) -> None:
     """Keep a signed act; the same one twice is kept once. Blocks."""
+    if act.act.kind is ActKind.OVERDUE:
+        state.meta.set(reminded_key(contract.contract_id), str(act.act.issued_at))
     state.contracts.add_statement(
         ContractStatement(
             statement_hash=act.statement_hash,

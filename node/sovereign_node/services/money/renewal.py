@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -11,7 +12,12 @@ from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
 from sovereign_node.keys import DeviceKeys
-from sovereign_node.services.contract_book import agreement_statements, contract_row, load_agreement
+from sovereign_node.services.contract_book import (
+    STATEMENT_TYPE,
+    agreement_statements,
+    contract_row,
+    load_agreement,
+)
 from sovereign_node.services.contracts import OWN_CONTRACT_MONTHS, Contracts
 from sovereign_node.services.money.overdue import keep_act
 from sovereign_node.services.own_identity import OwnIdentity
@@ -22,12 +28,30 @@ from sovereign_protocols.market.draft import draft_revision
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.offer import MAX_DURATION_S, SignedOffer
 from sovereign_protocols.market.prices import MONTH_S, quote
-from sovereign_protocols.market.terms import NO_HASH, Agreement, ContractTerms, sign_terms
+from sovereign_protocols.market.terms import NO_HASH, Agreement, ContractTerms, parse_terms, sign_terms
 
 DAY_S = 86_400
-#: Two weeks are enough for a provider that is off line for a while, and for the user to object.
-RENEW_BEFORE_S = 14 * DAY_S
+#: Three weeks are enough for a provider that is off line for a while, and for the user to object; a week later the
+#: chunks are copied to others.
+RENEW_BEFORE_S = 21 * DAY_S
 _RENEWED_STATES = ("active", "renewing", "limited", "ending")
+
+
+@dataclass(frozen=True)
+class RenewalWish:
+    """What becomes different with a renewal.
+
+    Args:
+        months: of 720 hours; as long as it was agreed first without it.
+        capacity_bytes: another size.
+        budget_micro_vibe: most that one period may cost, 0 for no limit; as it was without it.
+        is_asked: the user agrees with a higher price.
+    """
+
+    months: int | None = None
+    capacity_bytes: int | None = None
+    budget_micro_vibe: int | None = None
+    is_asked: bool = False
 
 
 class Renewal:
@@ -61,30 +85,38 @@ class Renewal:
             and item.ends_at - now < min(RENEW_BEFORE_S, (item.ends_at - item.started_at) // 10)
         ]
 
-    async def renew(
-        self, contract: Contract, *, months: int | None, capacity_bytes: int | None, asked: bool
-    ) -> Contract:
+    async def renew(self, contract: Contract, wish: RenewalWish) -> Contract:
         """See Money.renew."""
         if contract.state not in _RENEWED_STATES:
             raise NodeError("contract_over", f"the contract is {contract.state}", "open another: sovereign offers")
         current = await trio.to_thread.run_sync(self._agreement, contract)
+        usual_s = await trio.to_thread.run_sync(self._first_length_s, contract, current.terms)
         async with self._contracts.session(peer_id_from_public_key(contract.provider_device)) as client:
             offer = await client.offer()
-            changes = self._changes(current.terms, offer, months, capacity_bytes)
+            changes = self._changes(current.terms, offer, wish, usual_s)
             terms = draft_revision(current, nonce=os.urandom(16), customer_device=self._keys.public, **changes)
-            if not asked:
+            if not wish.is_asked:
                 _check_price(current.terms, terms)
             agreement = await client.amend(sign_terms(terms, self._keys.signing, self._identity.network_id))
         return await trio.to_thread.run_sync(self._save, agreement)
 
+    def _first_length_s(self, contract: Contract, terms: ContractTerms) -> int:
+        """Give the length that was agreed first; a contract taken over from another device may not know it."""
+        for item in self._state.contracts.statements(contract.contract_id):
+            if item.statement_type == STATEMENT_TYPE and item.revision == 0:
+                terms = parse_terms(item.raw, self._identity.network_id).terms
+                break
+        return terms.end_at - terms.start_at
+
     def _changes(
-        self, terms: ContractTerms, signed: SignedOffer, months: int | None, capacity_bytes: int | None
+        self, terms: ContractTerms, signed: SignedOffer, wish: RenewalWish, usual_s: int
     ) -> dict[str, Any]:
         offer = signed.offer
         is_own = terms.provider_identity == self._identity.identity_id
-        capacity = capacity_bytes or terms.capacity_bytes
-        free = is_own or (terms.is_free and capacity <= offer.free_allowance_bytes)
-        length_s = months * MONTH_S if months else terms.end_at - terms.start_at
+        capacity = wish.capacity_bytes or terms.capacity_bytes
+        # What was free is not made dearer in passing: who is no friend any more is refused, and asks again.
+        free = is_own or terms.is_free
+        length_s = wish.months * MONTH_S if wish.months else usual_s
         longest_s = MAX_DURATION_S if is_own else offer.max_duration_s
         length_s = min(length_s, OWN_CONTRACT_MONTHS * MONTH_S, longest_s)
         begin = max(self._clock(), min(terms.end_at, self._clock() + longest_s - length_s))
@@ -95,6 +127,7 @@ class Renewal:
             "price_per_gb_transfer": 0 if free else offer.price_per_gb_transfer,
             "offer": NO_HASH if is_own else signed.hash,
             "grace_s": min(terms.grace_s, offer.grace_s),
+            "budget": terms.budget if wish.budget_micro_vibe is None else wish.budget_micro_vibe,
             "credit_limit": terms.credit_limit if free else min(max(terms.credit_limit, 0), offer.credit_limit),
         }
 

@@ -22,7 +22,7 @@ from sovereign_node.services.money.desk import MoneyDesk
 from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.overdue import Overdue
 from sovereign_node.services.money.provider_meter import ProviderMeter
-from sovereign_node.services.money.renewal import Renewal
+from sovereign_node.services.money.renewal import Renewal, RenewalWish
 from sovereign_node.services.money.tally import Tallies
 from sovereign_node.services.money.turns import Turns, final_key
 from sovereign_node.services.money.wallet import Wallet
@@ -44,6 +44,7 @@ INTERVAL_S = 60.0
 MAX_TURNS = 16
 METRICS_KEPT_S = 7 * 86_400
 METRICS_STEP_S = 86_400
+_AS_BEFORE = RenewalWish()
 
 
 class Money:
@@ -241,27 +242,18 @@ class Money:
         except NodeError as error:
             log.info("renewal_failed", contract_id=contract.contract_id.hex(), reason=error.message)
 
-    async def renew(
-        self,
-        contract: Contract,
-        *,
-        months: int | None = None,
-        capacity_bytes: int | None = None,
-        asked: bool = False,
-    ) -> Contract:
+    async def renew(self, contract: Contract, wish: RenewalWish = _AS_BEFORE) -> Contract:
         """Extend a contract; both sides agree about what is used before and after, because prices may change.
 
         Args:
             contract: in which this identity is the customer.
-            months: of 720 hours; as long as it was without it.
-            capacity_bytes: another size.
-            asked: the user agrees with a higher price.
+            wish: what becomes different.
 
         Raises:
             NodeError: unreachable, refused, or dearer than the budget allows.
         """
         await self.settle_up(contract)
-        renewed = await self.renewal.renew(contract, months=months, capacity_bytes=capacity_bytes, asked=asked)
+        renewed = await self.renewal.renew(contract, wish)
         await self.settle_up(renewed)
         return renewed
 

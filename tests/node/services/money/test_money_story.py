@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from node_world import Device, World, open_world
+from market_nodes import Market
 
-from sovereign_node.clock import wall_clock
 from sovereign_node.services.money.bundle import Judge
 from sovereign_node.services.money.customer_vouchers import REFRESH_S
-from sovereign_node.store.contracts import Contract
 from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.settle.bodies import MeterReport, PeriodStatement
 
@@ -22,66 +17,6 @@ pytestmark = pytest.mark.slow
 
 DAY_S = 86_400
 GB = 10**9
-
-
-class Clock:
-    """Wall time and what the test adds to it."""
-
-    def __init__(self) -> None:
-        self.offset_s = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.offset_s
-
-
-@dataclass
-class Market:
-    """A provider and a customer with one open contract and a project."""
-
-    world: World
-    clock: Clock
-    provider: Device
-    customer: Device
-    contract_id: bytes
-    folder: Path
-
-    async def turn(self) -> None:
-        """Let both sides look at the clock."""
-        self.provider.node.money.provide_once()
-        await self.customer.node.money.pay_once()
-
-    async def days(self, count: int) -> None:
-        for _ in range(count):
-            self.clock.offset_s += DAY_S
-            await self.turn()
-
-    def row(self, device: Device) -> Contract:
-        found = device.node.state.contracts.get(self.contract_id)
-        assert found is not None
-        return found
-
-    def balances(self, device: Device) -> dict[str, int]:
-        found = device.node.state.ledger.balances()
-        return {name.partition(":")[0]: amount for name, amount in found.items()}
-
-
-@pytest.fixture
-async def market(tmp_path: Path) -> AsyncIterator[Market]:
-    clock = Clock()
-    async with open_world(tmp_path, clock) as world:
-        world.make("attic", "provider")
-        world.make("laptop", "mobile")
-        provider = await world.start("attic")
-        customer = await world.start("laptop", provider.address)
-        await customer.node.finder.learn(provider.node.keys.peer_id, [provider.address], source="test")
-        opened = await customer.ask(
-            "contract_open", provider=provider.node.keys.peer_id, capacity_bytes=100_000_000
-        )
-        folder = tmp_path / "photos"
-        folder.mkdir()
-        (folder / "a").write_bytes(os.urandom(3_000_000))
-        await customer.ask("protect", path=str(folder))
-        yield Market(world, clock, provider, customer, bytes.fromhex(opened["id"]), folder)
 
 
 async def test_a_month_is_metered_paid_and_closed(market: Market) -> None:

@@ -132,6 +132,43 @@ async def test_uploads_stop_at_the_limit_and_begin_again_when_paid(world: MoneyW
     assert world.meter.admit(contract_id, GB)
 
 
+async def test_credit_grows_with_every_honoured_month_and_falls_with_a_reminder(world: MoneyWorld) -> None:
+    # Three days of 100 GB at list price are 20 VIBE; the terms allow 150.
+    contract_id = world.open(capacity_bytes=100 * GB, credit_limit=150_000_000)
+    world.put(contract_id, GB)
+    limits = []
+    for _ in range(5):
+        assert {book.credit_limit(contract_id) for book in world.books.values()} == {
+            world.books["provider"].exposure(contract_id, world.now).limit
+        }
+        limits.append(world.books["provider"].credit_limit(contract_id))
+        assert await world.wait(MONTH_S, contract_id)
+    assert limits == [20_000_000, 40_000_000, 80_000_000, 150_000_000, 150_000_000]
+    for _ in range(40):
+        # The customer is silent for a month and nine days.
+        world.now += DAY_S
+        world.meter.run_once()
+        world.overdue.run_once()
+    assert world.row(contract_id).state == "grace"
+    assert await world.turn(contract_id, is_asked=True)
+    world.overdue.run_once()
+    assert world.row(contract_id).state == "active"
+    assert {book.credit_limit(contract_id) for book in world.books.values()} == {20_000_000}
+
+
+async def test_the_customer_is_warned_then_asked_then_stopped(world: MoneyWorld) -> None:
+    contract_id = world.open(credit_limit=1_000_000, price_per_gb_month=0)
+    balance = wallet_of(world, "provider").balance
+    levels = []
+    for _ in range(4):
+        # 1 GB moved costs half of the credit, 0.5 GB a quarter.
+        world.put(contract_id, 0, chunks=0, moved=GB // 2)
+        world.meter.flush(contract_id)
+        levels.append(balance(world.row(contract_id))["level"])
+    assert levels == ["calm", "warn", "demand", "stop"]
+    assert world.row(contract_id).state == "limited"
+
+
 async def test_who_never_pays_is_reminded_and_loses_its_data_after_45_days_at_the_earliest(
     world: MoneyWorld,
 ) -> None:
@@ -145,7 +182,7 @@ async def test_who_never_pays_is_reminded_and_loses_its_data_after_45_days_at_th
         world.overdue.run_once()
         states[day] = world.row(contract_id).state
         world.now += DAY_S
-    assert (states[6], states[7], states[44]) == ("active", "grace", "grace")
+    assert (states[6], states[7], states[44]) == ("limited", "grace", "grace")
     assert states[45] == "defaulted"
     assert states[59] == "closed"
     assert contract_id not in world.store.usages
