@@ -1,6 +1,7 @@
 import hashlib
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sovereign_node.net.host import open_network
 from sovereign_node.net.nats import NatsTransport, load_credentials, make_nats_transport
 from sovereign_node.net.nats.connection import ServerSettings
 from sovereign_node.net.nats.relay import Relay
+from sovereign_node.net.nats.stream import TunnelStream
 from sovereign_node.net.nats.transport import parse_relay_address
 from sovereign_protocols.relay.credentials import USER_PREFIX, CredentialsError, NatsCredentials, encode_seed
 from sovereign_protocols.relay.endpoint import Endpoint, EndpointError
@@ -95,23 +97,41 @@ async def test_many_streams_at_once_share_a_tunnel(nats_server):
         assert results == [True] * 16
 
 
-async def test_the_relay_sees_neither_content_nor_names(nats_server, connect):
-    spy = await connect(nats_server)
+@asynccontextmanager
+async def _recorded(port: int):
+    """Stand before a server, and keep every byte in both directions: what it is told at the start as well."""
     captured = bytearray()
 
-    def capture(message) -> None:
-        captured.extend(message.subject.encode() + b"|" + message.reply.encode() + b"|" + message.payload)
+    async def carry(source: trio.SocketStream, sink: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for piece in source:
+                captured.extend(piece)
+                await sink.send_all(piece)
+            await sink.send_eof()
 
-    spy.subscribe(">", capture)
-    await spy.flush()
+    async def serve(client: trio.SocketStream) -> None:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as server, trio.open_nursery() as nursery:
+            nursery.start_soon(carry, client, server)
+            nursery.start_soon(carry, server, client)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        yield listeners[0].socket.getsockname()[1], captured
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_relay_sees_neither_content_nor_names(nats_server):
     marker = b"PLAINTEXT-MARKER-7f3a"
-    async with _node(nats_server.url) as ours, _node(nats_server.url) as theirs:
-        await ours.connect(theirs.peer_id, theirs.addresses())
-        await _exchange(ours, theirs.peer_id, marker * 5000)
-        peers = [network.peer_id for network in (ours, theirs)]
-    await spy.flush()
-    assert len(captured) > 2 * 5000 * len(marker)
-    seen = bytes(captured)
+    async with _recorded(nats_server.port) as (port, captured):
+        url = f"nats://127.0.0.1:{port}"
+        async with _node(url) as ours, _node(url) as theirs:
+            await ours.connect(theirs.peer_id, theirs.addresses())
+            await _exchange(ours, theirs.peer_id, marker * 5000)
+            peers = [network.peer_id for network in (ours, theirs)]
+        seen = bytes(captured)
+    # Each byte goes to the server and from it, both ways.
+    assert len(seen) > 4 * 5000 * len(marker)
+    assert b"CONNECT {" in seen
     assert marker not in seen
     assert PROTOCOL_ID.encode() not in seen
     for peer_id in peers:
@@ -121,6 +141,34 @@ async def test_the_relay_sees_neither_content_nor_names(nats_server, connect):
         # The first characters of a PeerID are the same for everybody, the last ones are the key's.
         assert peer_id[-16:].lower().encode() not in seen.lower()
     assert b"12D3KooW" not in seen
+
+
+@pytest.mark.parametrize("fault", ["doubles", "loses"])
+async def test_a_tunnel_that_a_fault_has_closed_is_dialled_again(nats_server, monkeypatch, fault):
+    data = os.urandom(300_000)
+    deliver = TunnelStream.on_message
+    faults = []
+
+    def break_once(stream: TunnelStream, message) -> None:
+        if not faults and len(message.payload) > 10_000:
+            faults.append(message)
+            if fault == "loses":
+                return
+            deliver(stream, message)
+        deliver(stream, message)
+
+    async with _node(nats_server.url) as ours, _node(nats_server.url) as theirs:
+        await ours.connect(theirs.peer_id, theirs.addresses())
+        assert await _exchange(ours, theirs.peer_id, data) == hashlib.sha256(data).digest()
+        monkeypatch.setattr(TunnelStream, "on_message", break_once)
+        with trio.fail_after(10):
+            with pytest.raises((ExceptionGroup, trio.BrokenResourceError)):
+                await _exchange(ours, theirs.peer_id, data)
+            while ours.is_connected(theirs.peer_id):
+                await trio.sleep(0.01)
+            # The next stream dials by itself.
+            assert await _exchange(ours, theirs.peer_id, data) == hashlib.sha256(data).digest()
+    assert len(faults) == 1
 
 
 async def test_without_a_relay_there_is_no_transport_and_no_packet(fake_server):
