@@ -15,6 +15,8 @@ from typing import TextIO
 
 PIPE_WIDTH = 240  # columns when the output is not a terminal, so that scripts see whole cells
 _GAP = "  "
+_LONGEST_WHOLE_WORD = 24  # longer ones, such as paths and addresses, may be broken anywhere
+_LEAST_LISTED = 4  # columns of a table that becomes a list rather than break words
 _MIN_COLUMN_WIDTH = 4
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _RESET = "\x1b[0m"
@@ -96,12 +98,22 @@ class Grid:
     has_headings: bool = True
 
     def draw(self, screen: Screen) -> Iterator[str]:
-        """Give the lines; cells that do not fit go on in the line below."""
+        """Give the lines; cells that do not fit go on in the line below, whole tables that do not become lists."""
         rows = list(self.rows)
         if self.has_headings:
             rows.insert(0, [Text(column.heading, "bold") for column in self.columns])
         places = range(len(self.columns))
-        widths = self._fit([max((row[place].width for row in rows), default=0) for place in places], screen)
+        room = screen.width - len(_GAP) * (len(self.columns) - 1)
+        least = [max((self._least(place, row[place]) for row in rows), default=0) for place in places]
+        if sum(least) > room:
+            if self.has_headings and len(self.columns) >= _LEAST_LISTED:
+                yield from self._draw_list(screen)
+                return
+            least = [
+                width if self.columns[place].whole else min(width, _MIN_COLUMN_WIDTH)
+                for place, width in enumerate(least)
+            ]
+        widths = _fit([max((row[place].width for row in rows), default=0) for place in places], least, room)
         for row in rows:
             folded = [_fold(row[place].text, widths[place]) for place in places]
             for lines in zip_longest(*folded, fillvalue=""):
@@ -116,16 +128,30 @@ class Grid:
             return padding + painted
         return painted + padding
 
-    def _fit(self, widths: list[int], screen: Screen) -> list[int]:
-        """Narrow the widest columns until a line fits, or nothing can be narrowed any more."""
-        room = screen.width - len(_GAP) * (len(widths) - 1)
-        while sum(widths) > room:
-            breakable = [place for place, column in enumerate(self.columns) if not column.whole]
-            widest = max(breakable, key=lambda place: widths[place], default=None)
-            if widest is None or widths[widest] <= _MIN_COLUMN_WIDTH:
-                break
-            widths[widest] -= 1
-        return widths
+    def _least(self, place: int, cell: Text) -> int:
+        """Return how narrow a cell may become: as wide as its longest word, if that is none of the very long."""
+        if self.columns[place].whole:
+            return cell.width
+        return min(_LONGEST_WHOLE_WORD, max(map(width_of, cell.text.split()), default=0))
+
+    def _draw_list(self, screen: Screen) -> Iterator[str]:
+        """Give each row as lines of its own, one for each cell, with an empty line between two rows."""
+        columns = (Column(whole=True, style="dim"), Column())
+        for number, row in enumerate(self.rows):
+            if number:
+                yield ""
+            cells = [(Text(column.heading), cell) for column, cell in zip(self.columns, row, strict=True)]
+            yield from Grid(columns, cells, has_headings=False).draw(screen)
+
+
+def _fit(widths: list[int], least: list[int], room: int) -> list[int]:
+    """Narrow the widest columns until a line fits, or nothing can be narrowed any more."""
+    while sum(widths) > room:
+        breakable = [place for place, width in enumerate(widths) if width > least[place]]
+        if not breakable:
+            break
+        widths[max(breakable, key=lambda place: widths[place])] -= 1
+    return widths
 
 
 def width_of(line: str) -> int:

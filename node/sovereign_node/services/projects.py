@@ -19,10 +19,12 @@ from sovereign_node.datadir import DataDir
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys
 from sovereign_node.services.content import index_content
+from sovereign_node.services.known_snapshots import save_snapshots
 from sovereign_node.services.lookup import only
 from sovereign_node.services.missed_copies import note_missed_copies
+from sovereign_node.services.new_project import existing_source, make_project
 from sovereign_node.services.own_identity import OwnIdentity
-from sovereign_node.services.project_keys import free_project_name, open_project_keys, seal_project_keys
+from sovereign_node.services.project_keys import open_project_keys
 from sovereign_node.services.project_targets import OpenTargets, ProjectTargets
 from sovereign_node.services.seen_heads import StateSeenHeads
 from sovereign_node.services.targets import RemoteTarget
@@ -150,36 +152,11 @@ class Projects:
         """Make a project of a folder or a file. Blocks.
 
         Raises:
-            NodeError: nothing there, protected already, or the name is taken.
+            NodeError: nothing there, protected already, or the name is taken or not usable.
         """
-        source = Path(path).expanduser()
-        if not source.is_absolute() or not source.exists():
-            raise NodeError(
-                "path_not_found",
-                f"there is nothing at {source}",
-                "give an existing folder or file",
-                ExitCode.NOT_FOUND,
-            )
-        source = source.resolve()
-        self._refuse_own_data(source)
-        projects = self._state.projects.all()
-        for project in projects:
-            if str(source) in project.sources:
-                raise NodeError(
-                    "already_protected",
-                    f"{source} is protected as {project.name}",
-                    f"sovereign backup {project.name}",
-                )
-        if name is not None and any(project.name == name for project in projects):
-            raise NodeError("name_taken", f"a project named {name!r} exists", "choose another with --name")
-        project_keys = ProjectKeys.generate()
-        project = Project(
-            project_id=project_keys.project_id,
-            name=name or free_project_name(self._state, source.name or "root"),
-            sources=(str(source),),
-            sealed_keys=seal_project_keys(self._keys, project_keys),
-            added_at=self._clock(),
-            copies=copies or self._config.backup.copies,
+        source = existing_source(path, self._data_dir.root)
+        project = make_project(
+            self._state, self._keys, source, name, copies or self._config.backup.copies, at=self._clock()
         )
         with self._state.transaction():
             self._state.projects.save(project)
@@ -201,7 +178,8 @@ class Projects:
             "sources": list(project.sources),
             "copies": project.copies,
             "last_snapshot": newest.snapshot_id.hex() if newest else None,
-            "last_backup_at": project.last_backup_at,
+            # Another device may have backed it up later.
+            "last_backup_at": max(project.last_backup_at or 0, newest.taken_at if newest else 0) or None,
             "targets": self._targets.names(project),
             "pending": self._targets.waiting_chunks(open_project_keys(self._keys, project)),
         }
@@ -382,27 +360,9 @@ class Projects:
 
     async def _remember(self, opened: OpenProject, found: Sequence[SignedSnapshot]) -> None:
         """Bring the cached list of snapshots in line with what the heads say."""
-        await trio.to_thread.run_sync(self._save_snapshots, opened.project.project_id, found)
-
-    def _save_snapshots(self, project_id: bytes, found: Sequence[SignedSnapshot]) -> None:
-        live = {item.snapshot_id for item in found}
-        with self._state.transaction():
-            for row in self._state.snapshots.all(project_id):
-                if row.snapshot_id not in live:
-                    self._state.snapshots.forget(row.snapshot_id, self._clock())
-            for item in found:
-                self._state.snapshots.save(
-                    SnapshotRow(
-                        snapshot_id=item.snapshot_id,
-                        project_id=project_id,
-                        device_id=item.author,
-                        taken_at=item.content.created_at,
-                        file_count=item.content.files,
-                        size_bytes=item.content.size_bytes,
-                        parents=item.content.parents,
-                        raw=item.raw,
-                    )
-                )
+        await trio.to_thread.run_sync(
+            lambda: save_snapshots(self._state, opened.project.project_id, found, at=self._clock())
+        )
 
     def _note_backup(self, project: Project, report: BackupReport) -> bool:
         """Remember the time of the backup; returns whether the content differs from the one before."""
@@ -412,13 +372,6 @@ class Projects:
 
     def _lock(self, project: Project) -> trio.Lock:
         return self._locks.setdefault(project.project_id, trio.Lock())
-
-    def _refuse_own_data(self, source: Path) -> None:
-        own = self._data_dir.root.resolve()
-        if source == own or own in source.parents:
-            raise NodeError(
-                "own_data", "the data directory of the node can't be protected by itself", "choose another folder"
-            )
 
 
 def _require_sources(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -118,7 +119,7 @@ def create_identity(
         state.audit.record(keys.public.hex(), "identity_created", log.identity_id.hex(), "ok", at=at)
         state.close()
         save_passphrase_slot(data_dir, root, log.identity_id, passphrase)
-        hints = KitHints(options.name, log.identity_id, config.net.bootstrap)
+        hints = KitHints(config.name, log.identity_id, config.net.bootstrap)
         result = SetupResult(
             log.identity_id,
             keys.peer_id,
@@ -138,7 +139,7 @@ def build_config(options: DeviceOptions) -> Config:
     Raises:
         NodeError: an option is not usable.
     """
-    name = options.name.strip()
+    name = unicodedata.normalize("NFC", options.name).strip()
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS or not name.isprintable():
         raise NodeError(
             "invalid_name",

@@ -23,8 +23,18 @@ def bytes_or_none(value: str | None) -> bytes | None:
 
 
 def to_json(values: Sequence[str]) -> str:
-    """Write a list of texts, compact and readable."""
-    return json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
+    """Write a list of texts, compact, and readable unless one of them is a path that is not UTF-8."""
+    readable = json.dumps(list(values), ensure_ascii=False, separators=(",", ":"))
+    return readable if is_unicode(readable) else json.dumps(list(values), separators=(",", ":"))
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether SQLite takes a text: paths may carry bytes that are not UTF-8 as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def from_json(text: str) -> tuple[str, ...]:

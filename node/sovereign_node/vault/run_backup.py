@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,7 +186,8 @@ def _sign(
 
 def _source_name(source: Source) -> str:
     text = source.name or source.path.absolute().name
-    return text.encode("utf-8", "replace").decode()[:255]
+    # A signed text has one encoding only; file systems keep others too.
+    return unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())[:255]
 
 
 async def _shelve(session: Session, payload: HeadPayload, snapshot: SignedSnapshot, anything_new: bool) -> _Shelf:

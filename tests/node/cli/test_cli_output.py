@@ -84,6 +84,30 @@ def test_cells_that_do_not_fit_go_on_below(width: int) -> None:
     assert rest.replace(" ", "") == (words + "x" * 40).replace(" ", "")
 
 
+def test_a_table_that_would_break_words_becomes_a_list() -> None:
+    heads = ["!ID", "NAME", ">PRICE", "WHERE"]
+    rows = [["ab" * 6, "studio", "12 VIBE", "/a/" + "long/" * 8], ["cd" * 6, "disk", "0 VIBE", "-"]]
+    wide = list(table(heads, rows).draw(Screen(80, colour=False)))
+    assert len(wide) == 3
+    # Words stay whole as long as there is room for each; only what is very long is broken.
+    narrow = list(table(heads, rows).draw(Screen(58, colour=False)))
+    assert narrow[0].split() == ["ID", "NAME", "PRICE", "WHERE"]
+    assert "studio" in narrow[1]
+    assert max(map(len, narrow)) <= 58
+    assert list(table(heads, rows).draw(Screen(30, colour=False))) == [
+        "ID     abababababab",
+        "NAME   studio",
+        "PRICE  12 VIBE",
+        "WHERE  /a/long/long/long/long/",
+        "       long/long/long/long/",
+        "",
+        "ID     cdcdcdcdcdcd",
+        "NAME   disk",
+        "PRICE  0 VIBE",
+        "WHERE  -",
+    ]
+
+
 def test_a_terminal_too_narrow_for_ids_gets_them_whole() -> None:
     assert list(table(["!ID"], [["ab" * 6]]).draw(Screen(5, colour=False))) == ["ID", "ab" * 6]
 

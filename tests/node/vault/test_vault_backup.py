@@ -407,3 +407,13 @@ async def test_a_head_that_no_target_took_hides_nothing(bench: Bench, source: Pa
     assert report.bytes_new == 0
     await bench.vault("fresh").restore(tmp_path / "out")
     assert listing(tmp_path / "out") == listing(source)
+
+
+@pytest.mark.parametrize("name", [b"cafe\xcc\x81", b"\xff\xfe", b"n" * 255, b"a\nb"])
+async def test_sources_of_any_name(bench: Bench, source: Path, tmp_path: Path, name: bytes) -> None:
+    odd = tmp_path / os.fsdecode(name)
+    source.rename(odd)
+    vault = bench.vault()
+    await vault.backup(whole(odd))
+    await vault.restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(odd)
