@@ -56,9 +56,8 @@ def measure(settings: Settings) -> Part:
         for name in ("on the connections", "with TCP/IP headers")
     ]
     title = f"An idle laptop with {found['peers']} peers, one of them its provider, over {measured_s} s"
-    note = (
-        f"{found['packets_per_s']:.2g} packets per second; {found['replaced']} connections were replaced meanwhile."
-    )
+    packets_per_s = found["packets"] / measured_s
+    note = f"{packets_per_s:.1f} packets per second; {found['replaced']} connections ended meanwhile."
     bar = Bar("idle traffic with headers", sum(_of(bits, "with TCP/IP headers")), "<=", BAR_KBIT_PER_S, "kbit/s")
     columns = ("traffic", "received kbit/s", "sent kbit/s", "both kbit/s")
     return Part([Table(title, columns, rows, note)], [bar], found)
@@ -134,11 +133,12 @@ def _compare(before: Any, after: Any, packets: Sequence[int]) -> dict[str, Any]:
     received -= sum(before[key]["bytes_received"] for key in kept)
     sent = sum(row["bytes_sent"] for row in after.values()) - sum(before[key]["bytes_sent"] for key in kept)
     # The provider's end is in another process; its packets are taken to be as many as those of the others.
-    headers = sum(packets) / len(packets) * len(after) * HEADER_BYTES
+    all_packets = sum(packets) / len(packets) * len(after)
+    headers = all_packets * HEADER_BYTES
     return {
         "peers": len({peer_id for peer_id, _ in after}),
         "replaced": len(before.keys() - kept),
-        "packets": sum(packets),
+        "packets": all_packets,
         "bytes": {
             "on the connections, received": received,
             "on the connections, sent": sent,

@@ -38,6 +38,13 @@ async def ping(connection: Connection, *, timeout_s: float) -> float | None:
         return None
 
 
+async def check(connection: Connection, *, timeout_s: float) -> None:
+    """Ask once, and close the connection if neither an answer nor anything else comes in time."""
+    received = connection.pipe.bytes_received
+    if await ping(connection, timeout_s=timeout_s) is None and connection.pipe.bytes_received == received:
+        await connection.close()
+
+
 async def _echo(connection: Connection) -> float | None:
     stream = await connection.open_stream()
     try:

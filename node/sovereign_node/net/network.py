@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -293,14 +294,9 @@ class Network:
 
     async def check_connections(self, *, timeout_s: float = 3.0) -> None:
         """Ask every connection now whether it lives, as after sleep, and close those that do not answer."""
-
-        async def check(connection: Connection) -> None:
-            if await liveness.ping(connection, timeout_s=timeout_s) is None:
-                await connection.close()
-
         async with trio.open_nursery() as nursery:
             for connection in self.table.all():
-                nursery.start_soon(check, connection)
+                nursery.start_soon(partial(liveness.check, connection, timeout_s=timeout_s))
 
     async def ping(self, peer_id: str, *, timeout_s: float = 5.0) -> float:
         """Measure the round trip to a connected peer.
@@ -362,6 +358,9 @@ class Network:
         connection = Connection(swarm_conn, self._clock())
         if self._nursery is None or connection.closed.is_set():
             return
+        for other in self.table.of(connection.peer_id):
+            # Who moves to another network comes anew, and nobody tells of the connections that this leaves dead.
+            self._nursery.start_soon(partial(liveness.check, other, timeout_s=self._limits.ping_timeout_s))
         is_first = self.table.add(connection)
         self._throttle.apply([(connection.peer_id, connection.pipe)])
         self._nursery.start_soon(self._watch, connection)

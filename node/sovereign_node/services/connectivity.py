@@ -11,6 +11,7 @@ import trio
 
 from sovereign_node.clock import Clock
 from sovereign_node.config import Config
+from sovereign_node.errors import NodeError
 from sovereign_node.net.circuit import CircuitTransport, RelayService, Reservations
 from sovereign_node.net.circuit.punch import HolePuncher
 from sovereign_node.net.nats import NatsTransport
@@ -36,6 +37,7 @@ IMPROVE_TICK_S = 1.0
 HASTENED_S = 4.0
 MAX_IMPROVING = 4
 MAX_SHARED_RELAYS = 2
+MAX_RETURNS = 32
 
 
 @dataclass(slots=True)
@@ -166,15 +168,31 @@ class Connectivity:
                 log.debug("surroundings_check_pending", what=what)
 
     async def _follow_surroundings(self, changes: trio.MemoryReceiveChannel[str]) -> None:
-        async for _what in changes:
-            if self._nats is not None:
-                self._nats.retry_now()
-            # Whoever does not answer now is not there any more: dialling again must not wait for the slow checks.
-            await self._network.check_connections()
-            self._plans.clear()
-            self._on_surroundings()
-            self.reachability.check_soon()
-            self.reservations.check_soon()
+        async with trio.open_nursery() as nursery:
+            async for _what in changes:
+                if self._nats is not None:
+                    self._nats.retry_now()
+                friends = self._connected_friends()
+                # Whoever does not answer now is not there any more: dialling must not wait for the slow checks.
+                await self._network.check_connections()
+                self._plans.clear()
+                self._on_surroundings()
+                self.reachability.check_soon()
+                self.reservations.check_soon()
+                # Customers do not notice that this node has moved; the others are dialled by `Presence`, too.
+                for peer_id in friends:
+                    if not self._network.is_connected(peer_id):
+                        nursery.start_soon(self._return_to, peer_id)
+
+    def _connected_friends(self) -> list[str]:
+        connected = {info.peer_id for info in self._network.connections()}
+        return [peer_id for peer_id in connected if self._network.crowd.is_friend(peer_id)][:MAX_RETURNS]
+
+    async def _return_to(self, peer_id: str) -> None:
+        try:
+            await self._finder.connect(peer_id, is_patient=True)
+        except NodeError as error:
+            log.info("friend_not_reached_again", peer_id=peer_id, reason=error.message)
 
     async def _improve_paths(self) -> None:
         limiter = trio.CapacityLimiter(MAX_IMPROVING)
