@@ -53,6 +53,10 @@ def _show_cone(folder: Path, say: Say) -> None:
         _say_reach(homes.laptop, say)
         homes.open_contract()
         _say_path(homes, "hole-punched", say, "the laptop reaches the provider")
+        homes.topology.separate(*homes.homes)
+        _say_path(homes, "relayed via", say, "no packet gets from home to home: the laptop reaches the provider")
+        homes.topology.reunite(homes.homes[0])
+        _say_path(homes, "hole-punched", say, "the line is back: the laptop reaches the provider")
 
 
 def _show_symmetric(folder: Path, say: Say, *, stay: bool) -> None:
