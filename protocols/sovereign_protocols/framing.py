@@ -113,6 +113,11 @@ class FrameDecoder(Generic[Message]):
         return bool(self._head) or self._header_bytes is not None
 
     @property
+    def in_payload(self) -> bool:
+        """True while the header of a frame is known and its payload is not complete."""
+        return self._message is not None
+
+    @property
     def frame_bytes(self) -> int:
         """Length of the frame being received, as far as it is known; 0 between frames."""
         if self._header_bytes is None:

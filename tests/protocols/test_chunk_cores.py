@@ -157,6 +157,36 @@ def test_small_messages_share_a_piece_and_large_ones_are_cut() -> None:
     assert client.outgoing_bytes == 0
 
 
+def test_buffers_are_sent_in_groups_that_are_not_joined() -> None:
+    client, server = open_session()
+    for number in range(1, 41):
+        client.send(Put(number, CONTRACT, KEY), Payload([SMALL]))
+    client.send(Put(41, CONTRACT, KEY), Payload([LARGE]))
+    groups = []
+    for parts in client.parts_to_send():
+        groups.append(sum(map(len, parts)))
+        assert parts[1] is SMALL or parts[-1] is LARGE
+        for part in parts:
+            server.receive_data(part, 0.0)
+    assert client.outgoing_bytes == 0
+    assert sum(groups) > 40 * len(SMALL) + len(LARGE)
+    assert max(groups[:-1], default=0) < MAX_SEND_BYTES + len(LARGE)
+
+
+def test_a_payload_that_grows_is_no_news() -> None:
+    client, server = open_session()
+    client.send(Put(1, CONTRACT, KEY), Payload([LARGE]))
+    data = b"".join(client.data_to_send())
+    assert server.receive_data(data[:3], 1.0)
+    assert server.receive_data(data[3:1000], 2.0)
+    assert not server.receive_data(data[1000:5000], 3.0)
+    assert not server.receive_data(data[5000:-1], 4.0)
+    deadline = server.deadline
+    assert server.receive_data(data[-1:], 5.0)
+    # The frame began with its first byte.
+    assert deadline == pytest.approx(1.0 + limits.FRAME_GRACE_S + len(data) / limits.MIN_RATE_BYTES_PER_S)
+
+
 @pytest.mark.parametrize(
     ("answer", "payload"),
     [

@@ -1,6 +1,7 @@
 """What both ends of the chunk protocol share: frames in, frames out, and the time a peer may take."""
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -27,7 +28,7 @@ class Endpoint(ABC):
         self._decoder: FrameDecoder[Message] = FrameDecoder(
             self._parse, max_header_bytes=limits.MAX_HEADER_BYTES, max_payload_bytes=MAX_PAYLOAD_BYTES
         )
-        self._outgoing: list[Buffer] = []
+        self._outgoing: deque[Buffer] = deque()
         self.outgoing_bytes = 0
         self._active_at = now
         self._frame_began_at = now
@@ -41,17 +42,24 @@ class Endpoint(ABC):
     def _check_message(self, message: Message, payload_bytes: int) -> None:
         """Refuse a message that may not come now; called before its payload is read."""
 
-    def receive_data(self, data: bytes, now: float) -> None:
+    def receive_data(self, data: bytes, now: float) -> bool:
         """Take bytes from the peer.
+
+        Returns:
+            False if they only made a payload longer: there is nothing to do then but to receive more.
 
         Raises:
             RemoteProtocolError: the peer broke the protocol.
         """
-        was_mid_frame, frames_before = self._decoder.mid_frame, self._decoder.frames
-        self._decoder.receive_data(data)
+        decoder = self._decoder
+        was_mid_frame, frames_before, in_payload = decoder.mid_frame, decoder.frames, decoder.in_payload
+        decoder.receive_data(data)
         self._active_at = now
-        if self._decoder.mid_frame and (not was_mid_frame or self._decoder.frames != frames_before):
+        if in_payload and decoder.frames == frames_before:
+            return False
+        if decoder.mid_frame and (not was_mid_frame or decoder.frames != frames_before):
             self._frame_began_at = now
+        return True
 
     def restart_clock(self, now: float) -> None:
         """Forget the time in which this end did not read, for it is not the peer's fault."""
@@ -65,17 +73,26 @@ class Endpoint(ABC):
             return self._frame_began_at + allowed
         return self._active_at + limits.IDLE_TIMEOUT_S if self.is_waiting else float("inf")
 
+    def parts_to_send(self) -> Iterator[list[Buffer]]:
+        """Yield what is to be sent, in groups of buffers that are sent as if joined; about 1 MiB, or one chunk."""
+        while self._outgoing:
+            parts: list[Buffer] = []
+            size_bytes = 0
+            while self._outgoing and size_bytes < MAX_SEND_BYTES:
+                parts.append(self._outgoing.popleft())
+                size_bytes += len(parts[-1])
+            self.outgoing_bytes -= size_bytes
+            yield parts
+
     def data_to_send(self) -> Iterator[bytes | memoryview]:
         """Yield what is to be sent, in pieces of at most 1 MiB; small messages share a piece."""
-        joined = bytearray()
-        while self._outgoing:
-            batch, self._outgoing = self._outgoing, []
-            for buffer in batch:
+        for parts in self.parts_to_send():
+            joined = bytearray()
+            for buffer in parts:
                 if len(joined) + len(buffer) <= _JOIN_BYTES:
                     joined += buffer
                     continue
                 if joined:
-                    self.outgoing_bytes -= len(joined)
                     yield bytes(joined)
                     joined.clear()
                 if len(buffer) <= _JOIN_BYTES // 4:
@@ -83,13 +100,9 @@ class Endpoint(ABC):
                     continue
                 view = memoryview(buffer)
                 for start in range(0, len(view), MAX_SEND_BYTES):
-                    piece = view[start : start + MAX_SEND_BYTES]
-                    self.outgoing_bytes -= len(piece)
-                    yield piece
-            if joined and not self._outgoing:
-                self.outgoing_bytes -= len(joined)
+                    yield view[start : start + MAX_SEND_BYTES]
+            if joined:
                 yield bytes(joined)
-                joined.clear()
 
     def _parse(self, header: bytes, payload_bytes: int) -> Message:
         message = decode_message(header, payload_bytes)
