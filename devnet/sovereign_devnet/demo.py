@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -13,6 +14,8 @@ from sovereign_devnet.errors import DevnetError
 from sovereign_devnet.report import Check, Report, Step
 
 QUICK_NOISE_BYTES = 8 * 1024 * 1024
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of its own is made below it
+_MEMORY_BYTES = 2 * 1024**3
 Tell = Callable[[Path, Callable[[Step | Check], None]], Report]
 
 
@@ -42,7 +45,7 @@ def run_market(folder: Path | None, *, keep: bool, days: int, speed: int, seed: 
     """Let months of the market pass; see :mod:`sovereign_devnet.market`.
 
     Args:
-        folder: new; a temporary one if None.
+        folder: new; a temporary one, in memory if possible, if None.
         keep: do not delete the folder at the end.
         days: simulated ones.
         speed: simulated seconds in a real one at most.
@@ -64,7 +67,14 @@ def run_market(folder: Path | None, *, keep: bool, days: int, speed: int, seed: 
     def tell(at: Path, on_event: Callable[[Step | Check], None]) -> Report:
         return tell_market(MarketOptions(at, days, speed, seed), on_event)
 
-    return _show(tell, folder, keep=keep, as_json=as_json)
+    return _show(tell, folder or _in_memory(), keep=keep, as_json=as_json)
+
+
+def _in_memory() -> Path | None:
+    """Make a folder in memory where there is one: a story about time does not wait for disks."""
+    if not os.access(_MEMORY, os.W_OK) or shutil.disk_usage(_MEMORY).free < _MEMORY_BYTES:
+        return None
+    return Path(tempfile.mkdtemp(prefix="sovereign-devnet-", dir=_MEMORY))
 
 
 def run_chaos_command(folder: Path | None, *, keep: bool, rounds: int, seed: int, as_json: bool) -> bool:

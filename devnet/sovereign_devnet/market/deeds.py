@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Sequence
@@ -16,13 +15,10 @@ from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_devnet.stored_chunks import stored_chunks
 from sovereign_node.errors import NodeError
 from sovereign_node.node import Node
-from sovereign_node.services.contract_book import agreement_statements, begin_accrual, contract_row
+from sovereign_node.services.contracts import WantedContract
 from sovereign_node.store.contracts import Contract
-from sovereign_protocols.market.draft import draft_terms
-from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import RefusedError
-from sovereign_protocols.market.terms import BonusPayer, sign_terms
-from sovereign_protocols.requests.desk import Caller
+from sovereign_protocols.market.terms import BonusPayer
 from sovereign_protocols.settle.bodies import Voucher
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import parse_signed, sign_body
@@ -32,31 +28,10 @@ async def open_contract(
     customer: Node, provider: Node, *, capacity_bytes: int, observers: Sequence[bytes], bonus: BonusPayer
 ) -> Contract:
     """Open a contract whose terms name observers and who pays the bonus."""
-    identity = customer.identity
-    async with customer.contracts.session(provider.keys.peer_id) as client:
-        offer = await client.offer()
-        caller = Caller(identity.identity_id, customer.keys.public)
-        drafted = draft_terms(
-            offer,
-            caller,
-            capacity_bytes=capacity_bytes,
-            now=customer.clock(),
-            nonce=os.urandom(16),
-            bonus_payer=bonus,
-        )
-        terms = replace(drafted, observers=tuple(observers))
-        agreement = await client.propose(sign_terms(terms, customer.keys.signing, identity.network_id))
-    at = customer.clock()
-    row = contract_row(agreement, "customer", ContractState.ACTIVE, at=at)
-
-    def save() -> None:
-        with customer.state.transaction():
-            customer.state.contracts.save(row, agreement_statements(agreement, at=at))
-            begin_accrual(customer.state, agreement, is_provider=False, network_id=identity.network_id)
-
-    await trio.to_thread.run_sync(save)
-    await customer.discovery.refresh_devices({row.provider_device})
-    return row
+    wanted = WantedContract(capacity_bytes, bonus_payer=bonus, observers=tuple(observers))
+    contract = await customer.contracts.open(provider.keys.peer_id, wanted)
+    await customer.discovery.refresh_devices({contract.provider_device})
+    return contract
 
 
 def lose_chunks(folder: Path, contract_id: bytes, percent: int, choose: random.Random) -> list[bytes]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sovereign_devnet.market.world import World
 
 DAY_S = 86_400
+#: A period of 30 days, and the notice 30 days after its end.
+FINAL_NOTICE_DAY = 61
 
 
 class Findings:
@@ -59,12 +61,26 @@ class Findings:
     def _contract(self, customer: str, provider: str) -> Contract:
         return self._cast.contracts[customer, provider]
 
-    def _bundle(self, name: str, node: Node, contract: Contract) -> list[dict[str, str]]:
-        """Write the papers of a contract, and return what they prove."""
-        document = export_bundle(node.state, contract, node.identity.network_id, node.clock())
+    def _bundle(self, name: str, node: Node, contract: Contract) -> list[str]:
+        """Write the papers of a contract into a file, and return whom they convict of what.
+
+        `sovereign dispute verify` does the same with the file and the two public keys.
+        """
         path = self._folder / f"{name}.json"
-        path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
-        return Judge(document, contract.customer_device, contract.provider_device).judge().findings
+        bundle = export_bundle(node.state, contract, node.identity.network_id, node.clock())
+        path.write_text(json.dumps(bundle, indent=1) + "\n", "utf-8")
+        document = json.loads(path.read_text("utf-8"))
+        judge = Judge(document, contract.customer_device, contract.provider_device)
+        return [f"{finding['who']}: {finding['what']}" for finding in judge.judge().findings]
+
+    def _check_convicted(self, claim: str, name: str, node: Node, contract: Contract, expected: str) -> None:
+        """Check that a bundle convicts somebody of what is expected, and nobody of anything else."""
+        findings = self._bundle(name, node, contract)
+        is_wrong = not findings or any(expected not in finding for finding in findings)
+        self._report.check(f"{claim}: {name}.json", findings or ["no finding"] if is_wrong else [])
+
+    def _check_innocent(self, name: str, node: Node, contract: Contract) -> None:
+        self._report.check(f"the papers of {name} hold: {name}.json", self._bundle(name, node, contract))
 
     def _uptime(self, contract: Contract, node: Node) -> tuple[int, int]:
         count = node.uptime.book.count(contract.contract_id, contract.started_at, node.clock())
@@ -112,11 +128,9 @@ class Findings:
         if first is not None:
             days = (first.audited_at - alice.started_at) / DAY_S
             self._report.figures["first failed audit"] = f"on day {days:.0f}"
-        papers = [
-            {"challenge": item.challenge.hex(), "answer": item.answer.hex(), "verdict": item.verdict.hex()}
-            for item in failed
-        ]
-        (self._folder / "leaky-audits.json").write_text(json.dumps(papers, indent=1) + "\n", "utf-8")
+        self._check_convicted(
+            "leaky's own signature convicts it", "leaky", alice, contract, "provider: signed that it lost"
+        )
 
     def _flaky(self) -> None:
         contract, bob = self._contract("bob", "flaky"), self._world.node("bob")
@@ -127,6 +141,7 @@ class Findings:
         if self._has_period():
             statements = self._statements(bob, contract)
             self._report.check("flaky got no bonus", not statements or any(item.bonus for item in statements))
+        self._check_innocent("bob", bob, contract)
 
     def _carol(self) -> None:
         contract, good = self._contract("carol", "good"), self._world.node("good")
@@ -135,7 +150,8 @@ class Findings:
         self._report.figures["carol's contract"] = f"{state}; upload: {self._cast.upload_refused or 'not tried'}"
         if self._has_period():
             self._report.check(f"carol, who does not pay, is {state}", state in ("active", "renewing"))
-            self._bundle("carol", good, contract)
+        if self._days() >= FINAL_NOTICE_DAY:
+            self._check_convicted("carol's debt is proven", "carol", good, contract, "customer: left")
 
     def _dave(self) -> None:
         contract, good = self._contract("dave", "good"), self._world.node("good")
@@ -143,8 +159,7 @@ class Findings:
             return
         pairs = good.state.evidence.all("voucher_fork", contract.contract_id.hex())
         self._report.check("two vouchers of dave with one number are kept as evidence", not pairs)
-        findings = self._bundle("dave", good, contract)
-        self._report.check("a judge with two public keys convicts dave", not findings)
+        self._check_convicted("dave is convicted", "dave", good, contract, "customer: signed two different papers")
 
     def _erin(self) -> None:
         contract, flaky = self._contract("erin", "flaky"), self._world.node("flaky")
@@ -155,8 +170,7 @@ class Findings:
         self._report.check("erin disputes what flaky metered too much", not disputes)
         kept = flaky.state.settlement.all(contract.contract_id, MeterDispute, flaky.identity.network_id)
         self._report.check("flaky keeps the disputes", bool(disputes) and not kept)
-        findings = self._bundle("erin", erin, contract)
-        self._report.check("a judge with two public keys convicts flaky", not findings)
+        self._check_convicted("flaky is convicted", "erin", erin, contract, "provider: ")
 
     def _frank(self) -> None:
         contract, good = self._contract("frank", "good"), self._world.node("good")
@@ -167,6 +181,8 @@ class Findings:
         given = frank.money.books.promised(contract.contract_id)
         self._report.figures["frank's vouchers"] = f"given {format_vibe(given)}, held {format_vibe(held)}"
         self._report.check("frank and good agree about his vouchers", held != given)
+        for name, node in (("frank", frank), ("good", good)):
+            self._check_innocent(f"frank-by-{name}", node, contract)
 
     def _conserved(self) -> None:
         """Every entry adds up to zero, every chain is whole, and what one side gave the other holds."""
@@ -178,24 +194,52 @@ class Findings:
                 wrong.append(f"{name}: the chain of the ledger is broken")
             if sum(ledger.balances().values()):
                 wrong.append(f"{name}: the ledger does not add up to zero")
+        earned = paid = refused = 0
         for (customer, provider), contract in self._cast.contracts.items():
-            if customer in ("carol", "erin", "frank"):
-                continue
-            wrong += self._compare(customer, provider, contract)
+            open_charges = self._refused_charges(customer, provider, contract)
+            wrong += self._compare(customer, provider, contract, open_charges)
+            earned -= self._balance(provider, "income", contract)
+            paid += self._balance(customer, "expense", contract)
+            refused += open_charges
         self._report.check("money is conserved to the micro-VIBE over all ledgers", wrong)
-        self._report.figures["ledgers"] = f"{len(names)} checked"
+        self._report.figures["ledgers"] = (
+            f"{len(names)}, {len(self._cast.contracts)} contracts: providers booked {format_vibe(earned)},"
+            f" customers {format_vibe(paid)}, and {format_vibe(refused)} in statements that customers did not sign"
+        )
 
-    def _compare(self, customer: str, provider: str, contract: Contract) -> list[str]:
-        key = contract.contract_id.hex()
-        theirs = self._world.node(provider).state.ledger.balances()
-        own = self._world.node(customer).state.ledger.balances()
-        mirrored = [("receivable", "payable"), ("income", "expense"), ("vouchers-held", "vouchers-given")]
+    def _refused_charges(self, customer: str, provider: str, contract: Contract) -> int:
+        """Sum what a provider charges in statements that its customer did not sign: one of them cheats.
+
+        These are the only entries that one side may have alone.
+        """
+        theirs, own = self._world.node(provider), self._world.node(customer)
+        signed = {body.period for body in self._statements(own, contract)}
+        return sum(
+            body.storage + body.transfer + body.bonus
+            for body in self._statements(theirs, contract)
+            if body.period not in signed
+        )
+
+    def _compare(self, customer: str, provider: str, contract: Contract, refused: int) -> list[str]:
+        mirrored = (
+            ("receivable", "payable", refused),
+            ("income", "expense", -refused),
+            ("vouchers-held", "vouchers-given", 0),
+        )
         wrong = []
-        for held, owed in mirrored:
-            one, other = theirs.get(f"{held}:{key}", 0), own.get(f"{owed}:{key}", 0)
-            if one != -other:
-                wrong.append(f"{customer} and {provider}: {held} {one}, {owed} {other}")
+        for held, owed, alone in mirrored:
+            one, other = self._balance(provider, held, contract), self._balance(customer, owed, contract)
+            if one + other != alone:
+                wrong.append(f"{customer} and {provider}: {held} {one}, {owed} {other}, of it unsigned {alone}")
         return wrong
+
+    def _balance(self, name: str, account: str, contract: Contract) -> int:
+        return self._world.node(name).state.ledger.balance(f"{account}:{contract.contract_id.hex()}")
+
+    def _days(self) -> float:
+        """How long the contracts have been running."""
+        contract = self._contract("carol", "good")
+        return (self._world.clock() - contract.started_at) / DAY_S
 
     def _has_period(self) -> bool:
         """Tell whether a period was closed."""

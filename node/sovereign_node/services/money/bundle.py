@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sovereign_crypto.statement import StatementType
+from sovereign_node.services.money.bundle_audits import export_audits, judge_audits
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
-from sovereign_protocols.market.acts import SignedAct, parse_act
+from sovereign_protocols.market.acts import ActKind, SignedAct, parse_act
 from sovereign_protocols.market.terms import Agreement, SignedTerms, agree, parse_terms
 from sovereign_protocols.settle.bodies import (
     CreditNote,
@@ -69,6 +70,7 @@ def export_bundle(state: State, contract: Contract, network_id: bytes, at: int) 
             {"kind": pair.kind, "first": pair.first_raw.hex(), "second": pair.second_raw.hex()}
             for pair in state.evidence.all(subject=contract.contract_id.hex())
         ],
+        "audits": export_audits(state, contract.contract_id),
     }
 
 
@@ -132,7 +134,9 @@ class Judge:
             self._check_vouchers()
             self._check_statements()
             self._check_reports()
+            self._check_audits()
             self._sum_up()
+            self._check_payment()
         return self._verdict
 
     # --- reading ---------------------------------------------------------------------------------------------
@@ -273,6 +277,27 @@ class Judge:
                     f" its receipts give {counted}",
                     signed.statement_hash,
                 )
+
+    def _check_audits(self) -> None:
+        self._verdict.papers += judge_audits(
+            self._bundle.get("audits", []),
+            self._contract_id,
+            self._provider,
+            self._network_id,
+            self._verdict.accuse,
+        )
+
+    def _check_payment(self) -> None:
+        """Name a debt that is left after the provider's final notice; vouchers that are not shown cannot count."""
+        unpaid = self._verdict.totals["unpaid_micro_vibe"]
+        final = [act for act in self._acts if act.act.kind is ActKind.FINAL and act.signer == self._provider]
+        if unpaid and final:
+            newest = max(final, key=lambda act: act.act.issued_at)
+            self._verdict.accuse(
+                "customer",
+                f"left {unpaid} micro-VIBE unpaid, by these papers, after a final notice",
+                newest.statement_hash,
+            )
 
     def _has_all_receipts(self) -> bool:
         numbers = sorted({signed.body.seq for signed in self._signed[Receipt]})

@@ -17,6 +17,7 @@ from sovereign_node.store import State
 from sovereign_protocols.settle.bodies import MeterReport, Voucher
 from sovereign_protocols.settle.exposure import DAY_S, DEMAND_PERCENT, is_voucher_due
 from sovereign_protocols.settle.lanes import Lane
+from sovereign_protocols.settle.ledger import voucher_postings
 from sovereign_protocols.settle.signed import NO_HASH, Signed, parse_signed, sign_body
 
 #: How soon after a change the figures of a contract are asked for.
@@ -217,10 +218,23 @@ class VoucherSigner:
             if voucher.body.contract == contract_id and voucher.signer == voucher.body.device
         )
         with self._state.transaction():
+            for voucher in vouchers:
+                self._book_forgotten(contract_id, voucher)
             self._state.meta.set(_recovered_key(contract_id), str(max(0, total - known)))
             self._state.meta.set(_lane_key(contract_id), str(new_lane))
             self._state.meta.delete(_unacknowledged_key(contract_id))
             self._state.meta.delete(_lost_key(contract_id))
+
+    def _book_forgotten(self, contract_id: bytes, voucher: Signed[Voucher]) -> None:
+        """Book what this device promised and has forgotten, so that the ledgers of both sides agree again."""
+        body = voucher.body
+        if (body.contract, body.device, voucher.signer) != (contract_id, self._key.public, self._key.public):
+            return
+        head, _ = self._state.vouchers.head(contract_id, body.device, body.lane)
+        growth = body.cumulative - head.cumulative
+        if growth > 0:
+            postings = voucher_postings(contract_id, growth, is_provider=False)
+            self._state.ledger.post(at=self._clock(), kind="voucher", cause=voucher.content_hash, postings=postings)
 
     def _recovered(self, contract_id: bytes) -> int:
         return int(self._state.meta.get(_recovered_key(contract_id)) or 0)

@@ -20,8 +20,16 @@ from sovereign_protocols.market.draft import draft_revision
 from sovereign_protocols.market.prices import MONTH_S, UptimeCount
 from sovereign_protocols.market.terms import BonusPayer, countersign, sign_terms
 from sovereign_protocols.settle import messages as m
-from sovereign_protocols.settle.bodies import MeterDispute, MeterReport, PeriodStatement, Receipt, batch_root
+from sovereign_protocols.settle.bodies import (
+    MeterDispute,
+    MeterReport,
+    PeriodStatement,
+    Receipt,
+    Voucher,
+    batch_root,
+)
 from sovereign_protocols.settle.ledger import account
+from sovereign_protocols.settle.signed import parse_signed, sign_body
 
 DAY_S = 86_400
 FULL = UptimeCount(4320, 4320, 4320)
@@ -334,6 +342,40 @@ async def test_a_restored_customer_goes_on_with_a_new_lane(world: MoneyWorld) ->
     vouchers = world.states["provider"].vouchers
     assert len(vouchers.newest(contract_id)) == 2
     assert vouchers.total(contract_id) == 1_000_000
+
+
+async def test_what_a_restored_customer_has_forgotten_comes_back_into_its_ledger(world: MoneyWorld) -> None:
+    contract_id = world.open()
+    world.put(contract_id, 5 * GB, moved=0)
+    world.meter.run_once()
+    assert await world.wait(DAY_S, contract_id)
+    known = parse_signed(world.states["customer"].vouchers.raws(contract_id)[-1], Voucher)
+    forgotten = dataclasses.replace(
+        known.body, seq=known.body.seq + 1, cumulative=known.body.cumulative + 77, previous=known.content_hash
+    )
+    voucher = sign_body(forgotten, CUSTOMER.device_key)
+    world.books["provider"].add_voucher(voucher, world.now)
+    world.customer.lose_lanes([contract_id])
+    world.customer.recover(contract_id, [voucher.raw], 77)
+    world.customer.recover(contract_id, [voucher.raw], 78)
+    held = world.states["provider"].ledger.balance(account("vouchers-held", contract_id))
+    assert held == known.body.cumulative + 77
+    assert world.states["customer"].ledger.balance(account("vouchers-given", contract_id)) == -held
+    assert world.customer.promised(contract_id) == held
+
+
+async def test_a_debt_after_the_final_notice_is_a_finding(world: MoneyWorld) -> None:
+    contract_id = world.open()
+    world.put(contract_id, 5 * GB)
+    world.meter.run_once()
+    world.now += MONTH_S
+    for _ in range(31):
+        world.meter.run_once()
+        world.overdue.run_once()
+        world.now += DAY_S
+    bundle = export_bundle(world.states["provider"], world.row(contract_id), NETWORK_ID_MAIN, world.now)
+    findings = Judge(bundle, CUSTOMER.device_key.public, PROVIDER.device_key.public).judge().findings
+    assert [(item["who"], item["what"].split(" micro")[0]) for item in findings] == [("customer", "left 22500000")]
 
 
 async def test_bundles_are_judged_without_any_database(world: MoneyWorld) -> None:
