@@ -245,6 +245,7 @@ async def _run_services(
     wanted = WantedPeers(identity, contracts, keys)
 
     def on_connected(peer_id: str) -> None:
+        housekeeping.note_connected(peer_id)
         waiting.note_connected(peer_id)
         repair.note_connected()
         if state.devices.get_by_peer_id(peer_id) is None:

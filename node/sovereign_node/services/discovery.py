@@ -165,15 +165,19 @@ class Discovery:
         signed = await self.find_record(public_key_from_peer_id(peer_id))
         return () if signed is None else signed.record.addresses
 
-    async def refresh_devices(self, provider_ids: set[bytes]) -> None:
+    async def refresh_devices(
+        self, provider_ids: set[bytes], is_due: Callable[[bytes], bool] = lambda _device_id: True
+    ) -> None:
         """Bring device_registry in line with what own devices and providers under contract publish.
 
         Args:
             provider_ids: device keys of the providers, 32 bytes each.
+            is_due: which of the devices to ask for.
         """
         async with trio.open_nursery() as nursery:
             for device_id in {*self._identity.log.active_devices, *provider_ids} - {self._keys.public}:
-                nursery.start_soon(self._refresh_device, device_id)
+                if is_due(device_id):
+                    nursery.start_soon(self._refresh_device, device_id)
 
     async def _refresh_device(self, device_id: bytes) -> None:
         signed = await self.find_record(device_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from sovereign_crypto.peer_id import public_key_from_peer_id
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import TABLE_KEY, Discovery
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 TABLE_INTERVAL_S = 60
 CONTRACT_INTERVAL_S = 60
 DEVICES_INTERVAL_S = 30
+# A record changes seldom, and to ask for it costs more than all that an idle node does besides.
+DEVICES_REST_S = 900
 
 
 class Housekeeping:
@@ -41,6 +44,8 @@ class Housekeeping:
         self._kademlia = kademlia
         self._contracts = contracts
         self._discovery = discovery
+        # When a device is asked for next (by trio's clock), and the pause before that.
+        self._turns: dict[bytes, tuple[float, float]] = {}
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled."""
@@ -49,6 +54,20 @@ class Housekeeping:
             nursery.start_soon(self._keep_contracts)
             nursery.start_soon(self._keep_devices)
             task_status.started()
+
+    def note_connected(self, peer_id: str) -> None:
+        """Ask soon for the record of a peer that has come: it may have another name or other roles."""
+        self._turns.pop(public_key_from_peer_id(peer_id), None)
+
+    def _take_turn(self, device_id: bytes) -> bool:
+        """Say whether to ask for a device's record now: at once, then more and more rarely."""
+        now = trio.current_time()
+        due_at, pause_s = self._turns.get(device_id, (now, DEVICES_INTERVAL_S / 2))
+        if now < due_at:
+            return False
+        pause_s = min(2 * pause_s, DEVICES_REST_S)
+        self._turns[device_id] = now + pause_s, pause_s
+        return True
 
     async def _keep_table(self) -> None:
         try:
@@ -68,5 +87,5 @@ class Housekeeping:
         await self._discovery.joined.wait()
         while True:
             live = await trio.to_thread.run_sync(self._contracts.live_as_customer)
-            await self._discovery.refresh_devices({item.provider_device for item in live})
+            await self._discovery.refresh_devices({item.provider_device for item in live}, self._take_turn)
             await trio.sleep(DEVICES_INTERVAL_S)

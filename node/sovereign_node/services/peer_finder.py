@@ -69,7 +69,7 @@ class PeerFinder:
         """Give every peer the full time again: the machine woke up, or is in another network."""
         self._failed_at.clear()
 
-    async def connect(self, peer_id: str, *, is_patient: bool = False) -> None:
+    async def connect(self, peer_id: str, *, is_patient: bool = False, asks_dht: bool = True) -> None:
         """Make sure that the peer is connected.
 
         What is known is dialled at once; a moment later the DHT is asked, and what it says joins the race. A way
@@ -78,6 +78,7 @@ class PeerFinder:
         Args:
             peer_id: whom.
             is_patient: take the full time, also for one that could not be reached a moment ago.
+            asks_dht: look for addresses besides the known ones.
 
         Raises:
             NodeError: no address led to it.
@@ -87,7 +88,7 @@ class PeerFinder:
         failed_at = self._failed_at.get(peer_id, float("-inf"))
         is_short = not is_patient and trio.current_time() - failed_at < RECENTLY_S
         with trio.move_on_after(SECOND_TIMEOUT_S if is_short else CONNECT_TIMEOUT_S):
-            await self._connect(peer_id)
+            await self._connect(peer_id, asks_dht=asks_dht)
         self._failed_at.pop(peer_id, None)
         if not self._network.is_connected(peer_id):
             self._failed_at[peer_id] = trio.current_time()
@@ -96,7 +97,7 @@ class PeerFinder:
             raise unreachable(peer_id)
         await self._remember(peer_id)
 
-    async def _connect(self, peer_id: str) -> None:
+    async def _connect(self, peer_id: str, *, asks_dht: bool) -> None:
         known = await self._known(peer_id)
         known_failed = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -114,7 +115,7 @@ class PeerFinder:
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(dial_known)
-            for lookup in self._lookups:
+            for lookup in self._lookups if asks_dht else ():
                 nursery.start_soon(ask_and_dial, lookup)
 
     async def improve(self, peer_id: str) -> bool:

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 # dialled again within 40 s, jitter included, at the latest; a dial takes up to 15 s.
 FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 30.0
+# Known addresses are dialled at every try; the DHT, which costs more, is asked often at first and seldom later.
+OFTEN_ASKED = 6
+SELDOM_ASKED = 10
+SHORTEST_PAUSE_S = 0.2
 TOUCH_INTERVAL_S = 30.0
 MAX_EVENTS = 1024
 
@@ -37,6 +41,12 @@ MAX_EVENTS = 1024
 class _Retry:
     due_at: float
     delay_s: float = FIRST_RETRY_S
+    tries: int = 0
+
+    @property
+    def asks_dht(self) -> bool:
+        """Whether to look for other addresses at this try."""
+        return self.tries < OFTEN_ASKED or not self.tries % SELDOM_ASKED
 
 
 class WantedPeers:
@@ -87,15 +97,20 @@ class Presence:
         self._wanted = wanted
         self._on_connected = on_connected
         self._retries: dict[str, _Retry] = {}
+        self._trying: dict[str, trio.CancelScope] = {}
         self._wake = trio.Event()
 
     def dial_soon(self) -> None:
         """Try every missing peer now, for instance after a contract was opened or the network came back."""
         now = trio.current_time()
         self._finder.forget_failures()
+        for scope in self._trying.values():
+            # It may dial what led somewhere in the network before.
+            scope.cancel()
         for retry in self._retries.values():
             retry.due_at = now
             retry.delay_s = FIRST_RETRY_S
+            retry.tries = 0
         self._wake.set()
 
     def next_try_in_s(self, peer_id: str) -> float | None:
@@ -151,26 +166,31 @@ class Presence:
             await trio.sleep(TOUCH_INTERVAL_S)
 
     async def _keep_connected(self) -> None:
-        while True:
-            now = trio.current_time()
-            missing = {peer_id for peer_id in self._wanted() if not self._network.is_connected(peer_id)}
-            for peer_id in set(self._retries) - missing:
-                del self._retries[peer_id]
-            due = [peer_id for peer_id in missing if self._retries.setdefault(peer_id, _Retry(now)).due_at <= now]
-            async with trio.open_nursery() as nursery:
-                for peer_id in due:
-                    nursery.start_soon(self._try, peer_id)
-            self._wake = trio.Event()
-            next_due = min((retry.due_at for retry in self._retries.values()), default=now + LAST_RETRY_S)
-            with trio.move_on_at(max(next_due, trio.current_time() + 0.2)):
-                await self._wake.wait()
+        async with trio.open_nursery() as nursery:
+            while True:
+                self._wake = trio.Event()
+                now = trio.current_time()
+                missing = {peer_id for peer_id in self._wanted() if not self._network.is_connected(peer_id)}
+                for peer_id in set(self._retries) - missing:
+                    del self._retries[peer_id]
+                for peer_id in missing - self._trying.keys():
+                    retry = self._retries.setdefault(peer_id, _Retry(now))
+                    if retry.due_at <= now:
+                        self._trying[peer_id] = trio.CancelScope()
+                        nursery.start_soon(self._try, peer_id, retry)
+                waiting = [retry.due_at for peer_id, retry in self._retries.items() if peer_id not in self._trying]
+                with trio.move_on_at(max(min(waiting, default=now + LAST_RETRY_S), now + SHORTEST_PAUSE_S)):
+                    await self._wake.wait()
 
-    async def _try(self, peer_id: str) -> None:
+    async def _try(self, peer_id: str, retry: _Retry) -> None:
         try:
-            await self._finder.connect(peer_id, is_patient=True)
+            with self._trying[peer_id]:
+                await self._finder.connect(peer_id, is_patient=True, asks_dht=retry.asks_dht)
         except NodeError:
-            retry = self._retries.get(peer_id)
-            if retry is not None:
-                # Jitter, so that peers that lost the same relay or router do not come back in step.
-                retry.due_at = trio.current_time() + retry.delay_s * random.uniform(0.75, 1.25)  # noqa: S311
-                retry.delay_s = min(retry.delay_s * 2, LAST_RETRY_S)
+            retry.tries += 1
+            # Jitter, so that peers that lost the same relay or router do not come back in step.
+            retry.due_at = trio.current_time() + retry.delay_s * random.uniform(0.75, 1.25)  # noqa: S311
+            retry.delay_s = min(retry.delay_s * 2, LAST_RETRY_S)
+        finally:
+            del self._trying[peer_id]
+            self._wake.set()
