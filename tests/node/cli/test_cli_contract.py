@@ -59,6 +59,9 @@ COMMANDS = [
     "provider export --to out --contract 12",
     "provider scrub",
     "audit log --limit 5 --verify",
+    "limits show",
+    "limits set --up 500KB --metered auto",
+    "limits clear",
     "config show",
     "down",
 ]
@@ -96,7 +99,7 @@ OPERATIONS_OF_COMMANDS = {
     *("protect", "unprotect", "project_list"),
     *("backup", "snapshots", "ls", "restore", "verify", "forget", "gc", "repair_index", "devices", "peers", "ping"),
     *("doctor", "provider_status", "provider_offer_set", "provider_export", "provider_scrub", "audit_log"),
-    *("config_show", "shutdown"),
+    *("config_show", "shutdown", "limits", "limits_set", "limits_clear"),
     *("wallet", "transfer", "settle", "bill", "statements", "quote", "ledger_verify", "dispute_export"),
     *("audit_now", "uptime"),
     *("contract_renew", "contract_close", "provider_contracts", "earnings", "maintenance_announce", "drain"),
