@@ -14,24 +14,26 @@ from sovereign_protocols.errors import ConnectionLostError, ProtocolError, Remot
 
 
 def translate_error(error: BaseException) -> NodeError | None:
-    """Return the sentence for a known error, None for a bug of ours."""
-    for kind, explain in _EXPLANATIONS:
-        if isinstance(error, kind):
-            return explain(error)
+    """Return the sentence for a known error, also for one that nurseries have put into groups; None for a bug."""
+    for leaf in _leaves(error):
+        if isinstance(leaf, NodeError):
+            return leaf
+        for kind, explain in _EXPLANATIONS:
+            if isinstance(leaf, kind):
+                return explain(leaf)
     return None
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise the sentence for a known error of the block, also for one that nurseries have put into groups."""
+    """Raise the sentence for a known error of the block."""
     try:
         yield
     except Exception as error:
-        for leaf in _leaves(error):
-            explained = leaf if isinstance(leaf, NodeError) else translate_error(leaf)
-            if explained is not None:
-                raise explained from error
-        raise
+        explained = translate_error(error)
+        if explained is None:
+            raise
+        raise explained from error
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

@@ -89,6 +89,11 @@ class _State:
     bytes_read: int = 0
     chunks_to_read: int = 0
 
+    @property
+    def failed_targets(self) -> set[str]:
+        """Names of targets that failed."""
+        return {error.target for error in self.errors if error.kind == "target"}
+
     def add(self, kind: str, target: str, chunk_id: bytes, reason: str) -> None:
         """Note a bad or missing copy."""
         self.errors.append(VerifyError(kind, target, chunk_id.hex(), reason))
@@ -116,6 +121,7 @@ async def run_verify(
         segments = list(index.segments())
         ids = [*chunks, *segments]
         present = {target.name: await _present(target, ids, state) for target in session.context.targets}
+        _note_missing(ids, present, session.context.config.copies, state)
         state.chunks_checked = len(chunks)
         # Segments are few, and one bad segment hides many chunks: all are read.
         chosen = _sample(sorted(chunks), math.ceil(len(chunks) * read_data)) + segments if read_data else []
@@ -145,19 +151,28 @@ def _all_chunks(index: LocalIndex) -> dict[bytes, int]:
 
 
 async def _present(target: ChunkTarget, ids: list[bytes], state: _State) -> set[bytes]:
-    """Ask a target what it holds; what is missing is noted."""
+    """Ask a target what it holds."""
     present: set[bytes] = set()
     try:
         for at in range(0, len(ids), _IDS_PER_REQUEST):
             batch = ids[at : at + _IDS_PER_REQUEST]
-            for chunk_id, held in zip(batch, await target.have(batch), strict=True):
-                if held:
-                    present.add(chunk_id)
-                else:
-                    state.add("missing", target.name, chunk_id, "the target does not have the chunk")
+            answers = await target.have(batch)
+            present.update(chunk_id for chunk_id, held in zip(batch, answers, strict=True) if held)
     except TargetError as error:
         state.errors.append(VerifyError("target", target.name, "", error.reason))
     return present
+
+
+def _note_missing(ids: list[bytes], present: dict[str, set[bytes]], copies: int, state: _State) -> None:
+    """Note chunks of which there are fewer copies than wanted, at as many targets as ought to have one more."""
+    wanted = min(copies or len(present), len(present))
+    for chunk_id in ids:
+        without = [name for name, held in present.items() if chunk_id not in held]
+        copies_held = len(present) - len(without)
+        if copies_held < wanted:
+            asked = [name for name in without if name not in state.failed_targets]
+            for name in asked[: wanted - copies_held] if copies_held else asked:
+                state.add("missing", name, chunk_id, "the target does not have the chunk")
 
 
 async def _read_all(
@@ -235,7 +250,9 @@ async def _repair(session: Session, state: _State, present: dict[str, set[bytes]
             if good is not None:
                 break
         if good is None:
-            lost.append(chunk_id)
+            # A target that failed in between may have it.
+            if not state.failed_targets:
+                lost.append(chunk_id)
             continue
         for name in sorted(bad_at):
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from vault_bench import Bench, NoHeads, listing, whole
+from vault_bench import Bench, GraceTarget, NoHeads, listing, whole
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_node.errors import NodeError
@@ -335,3 +335,38 @@ async def test_replicating_names_what_fails(bench: Bench, source: Path) -> None:
     await vault.snapshots()
     del bench.target.chunks[lost]
     assert (await vault.replicate()).unavailable == (lost.hex(),)
+
+
+async def test_a_copy_that_nobody_asked_for_is_not_missing(bench: Bench, source: Path) -> None:
+    one, other = GraceTarget("one"), GraceTarget("other")
+    vault = bench.vault(targets=[one, other], copies=1)
+    await vault.backup(whole(source))
+    for chunk_id in list(one.chunks)[::2]:
+        other.chunks[chunk_id] = one.chunks.pop(chunk_id)
+    assert (await vault.verify(read_data=1.0)).errors == ()
+    gone = next(iter(one.chunks))
+    del one.chunks[gone]
+    found = await vault.verify()
+    assert {(error.kind, error.subject) for error in found.errors} == {("missing", gone.hex())}
+    vault.close()
+    both = bench.vault(targets=[one, other], copies=2)
+    assert len((await both.verify()).errors) > len(one.chunks) + len(other.chunks)
+
+
+async def test_nothing_is_lost_while_a_target_fails(bench: Bench, source: Path, tmp_path: Path) -> None:
+    one, other = GraceTarget("one"), GraceTarget("other")
+    vault = bench.vault(targets=[one, other], copies=1)
+    await vault.backup(whole(source))
+
+    async def fail(_ids: Sequence[bytes]) -> list[bool]:
+        raise TargetError("other", "the connection was lost")
+
+    answer, other.have = other.have, fail  # type: ignore[method-assign]
+    report = await vault.verify(repair=True)
+    assert report.errors
+    assert report.lost == ()
+    other.have = answer  # type: ignore[method-assign]
+    vault.close()
+    fresh = bench.vault("fresh", targets=[one, other])
+    await fresh.restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)
