@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -45,6 +45,7 @@ class _File:
     entry: Entry
     number: int
     ids: list[bytes] = field(default_factory=list)
+    pieces: int = 0
     missing: int = 0
     failed: bool = False
 
@@ -236,20 +237,22 @@ class Restorer:
             at += place.record.raw_bytes
         if at != file.entry.size_bytes:
             raise ContentError("pieces do not add up to the file's size")
-        file.missing = len(writes)
+        file.missing = file.pieces = len(writes)
         file.ids = []
         for write in writes:
             plan.setdefault(write.place.chunk, []).append(write)
 
     def _write_whole(self, folders: Folders, file: _File) -> None:
         """Write a file whose content is in its entry, or empty."""
-        descriptor = self._tree.open_temporary(file.temporary)
-        try:
+
+        def write(descriptor: int) -> None:
             if file.entry.content_kind is Content.INLINE:
                 os.write(descriptor, file.entry.content)
-            self._tree.finish_file(folders, descriptor, file.temporary, file.path, file.entry)
-        finally:
-            os.close(descriptor)
+
+        if self._tree.is_fresh(file.path):
+            self._tree.write_whole(folders, file.path, file.entry, file.temporary, write)
+        else:
+            self._write_part(folders, file, 0, write)
         with self._lock:
             self.files += 1
             self.bytes_written += file.entry.size_bytes
@@ -275,25 +278,36 @@ class Restorer:
         file: _File,
         writes: list[_Write],
     ) -> None:
-        descriptor = -1
-        try:
-            descriptor = self._tree.open_temporary(file.temporary)
+        def write(descriptor: int) -> None:
             self._write_blobs(container, decoder, descriptor, writes)
+
+        try:
+            if len(writes) == file.pieces and self._tree.is_fresh(file.path):
+                self._tree.write_whole(folders, file.path, file.entry, file.temporary, write)
+                done = True
+            else:
+                done = self._write_part(folders, file, len(writes), write)
             with self._lock:
-                file.missing -= len(writes)
-                done = not file.missing and not file.failed
-                self.bytes_written += sum(write.place.record.raw_bytes for write in writes)
-            if done:
-                self._tree.finish_file(folders, descriptor, file.temporary, file.path, file.entry)
-                with self._lock:
-                    self.files += 1
+                self.files += done
+                self.bytes_written += sum([write.place.record.raw_bytes for write in writes])
         except CryptoError as error:
             self._fail_file(file, str(error))
         except OSError as error:
             self._fail_file(file, error.strerror or str(error))
+
+    def _write_part(self, folders: Folders, file: _File, pieces: int, write: Callable[[int], None]) -> bool:
+        """Write some of the pieces of a file, and move it to its place after the last."""
+        descriptor = self._tree.open_temporary(file.temporary)
+        try:
+            write(descriptor)
+            with self._lock:
+                file.missing -= pieces
+                done = not file.missing and not file.failed
+            if done:
+                self._tree.finish_file(folders, descriptor, file.temporary, file.path, file.entry)
+            return done
         finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            os.close(descriptor)
 
     def _write_blobs(
         self, container: Container, decoder: BlobDecoder, descriptor: int, writes: list[_Write]
@@ -349,14 +363,14 @@ class Restorer:
                     self._fail(found.path, error.strerror or str(error))
         # Before the root gets its time back.
         self._tree.remove_temporary()
-        for found in reversed(self._folders):
-            if not found.path and not self._tree.created_root:
-                continue
-            try:
-                with self._tree.folders() as folders:
+        with self._tree.folders() as folders:
+            for found in reversed(self._folders):
+                if not found.path and not self._tree.created_root:
+                    continue
+                try:
                     self._tree.finish_folder(folders, found.path, found.entry)
-            except OSError as error:
-                self._fail(found.path, error.strerror or str(error))
+                except OSError as error:
+                    self._fail(found.path, error.strerror or str(error))
 
     def _tools(self) -> _Tools:
         tools: _Tools | None = getattr(self._of_thread, "tools", None)

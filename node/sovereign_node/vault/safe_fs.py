@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from sovereign_protocols.vault.tree import Entry, Kind, is_safe_name
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OPEN = 128
 # Neither setuid nor setgid nor sticky: whoever wrote the snapshot must not gain rights here.
 _RESTORED_MODE = 0o777
@@ -161,6 +162,37 @@ class TargetTree:
             raise ExistsError
         return self._existing is Existing.KEEP
 
+    def is_fresh(self, path: tuple[bytes, ...]) -> bool:
+        """Whether the folder of an entry was made by this restore, so that nothing of others can be in it."""
+        return path[:-1] in self._fresh
+
+    def write_whole(
+        self, folders: Folders, path: tuple[bytes, ...], entry: Entry, name: bytes, write: Callable[[int], None]
+    ) -> None:
+        """Write a file in one go, in its own fresh folder but under another name until it is whole.
+
+        The file system puts a new file near others of its folder, and need not look at two folders to rename it.
+
+        Args:
+            folders: open folders.
+            path: where the file belongs.
+            entry: its mode and time.
+            name: tells it from other unfinished ones.
+            write: writes the content to a descriptor.
+        """
+        folder = folders.descriptor(path[:-1])
+        unfinished = self._temporary_name + b"-" + name
+        descriptor = os.open(unfinished, _NEW_FILE, 0o600, dir_fd=folder)
+        try:
+            write(descriptor)
+            _set_mode_and_time(descriptor, entry)
+            os.rename(unfinished, path[-1], src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(unfinished, dir_fd=folder)
+            raise
+        finally:
+            os.close(descriptor)
+
     def open_temporary(self, name: bytes) -> int:
         """Open (or create) an unfinished file for writing."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -181,8 +213,7 @@ class TargetTree:
         Raises:
             ExistsError: something appeared there, and must not be replaced.
         """
-        os.fchmod(descriptor, entry.mode & _RESTORED_MODE)
-        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        _set_mode_and_time(descriptor, entry)
         self._place(folders, name, path)
 
     def make_link(self, folders: Folders, path: tuple[bytes, ...], entry: Entry, name: bytes) -> None:
@@ -193,9 +224,7 @@ class TargetTree:
 
     def finish_folder(self, folders: Folders, path: tuple[bytes, ...], entry: Entry) -> None:
         """Give a folder its mode and time, after everything in it is done."""
-        descriptor = folders.descriptor(path)
-        os.fchmod(descriptor, entry.mode & _RESTORED_MODE)
-        os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))
+        _set_mode_and_time(folders.descriptor(path), entry)
 
     def _place(self, folders: Folders, name: bytes, path: tuple[bytes, ...]) -> None:
         parent = folders.descriptor(path[:-1])
@@ -207,3 +236,8 @@ class TargetTree:
         except FileExistsError as error:
             raise ExistsError from error
         os.unlink(name, dir_fd=self._temporary)
+
+
+def _set_mode_and_time(descriptor: int, entry: Entry) -> None:
+    os.fchmod(descriptor, entry.mode & _RESTORED_MODE)
+    os.utime(descriptor, ns=(entry.mtime_ns, entry.mtime_ns))

@@ -19,6 +19,7 @@ from sovereign_node.chunkstore import MemoryChunkStore, ScrubReport, StorageErro
 from sovereign_node.services import chunk_session
 from sovereign_node.services.chunk_admission import Admission, TokenBucket
 from sovereign_node.services.provide import ContractState
+from sovereign_protocols.chunk import limits
 from sovereign_protocols.chunk.client import ChunkClient, open_chunk_client
 from sovereign_protocols.chunk.deletion import sign_deletion
 from sovereign_protocols.chunk.messages import (
@@ -103,7 +104,7 @@ async def test_many_large_chunks_within_the_windows(rig: Rig, alice: Person) -> 
             for key, data in items.items():
                 nursery.start_soon(client.put, CONTRACT, key, data)
         assert {key: data async for key, data in client.get(CONTRACT, list(items))} == items
-    assert 4_000_000 < max(held) <= 16 * 1024**2
+    assert 4_000_000 < max(held) <= limits.DEFAULT_WINDOW_BYTES
 
 
 async def test_more_ids_than_a_message_holds(rig: Rig, alice: Person) -> None:
