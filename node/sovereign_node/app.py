@@ -31,6 +31,7 @@ from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.audit_credit import credit_failures
 from sovereign_node.services.audits import Audits
 from sovereign_node.services.authorizer import StateAuthorizer
+from sovereign_node.services.clock_skew import ClockSkew
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery, published_addresses
@@ -195,7 +196,8 @@ async def _run_services(
         find_record=lambda peer_id: discovery.find_addresses(peer_id),
     )
     contracts = Contracts(config, identity, keys, state, chunk_store, finder, clock)
-    sessions = ChunkSessions(finder, identity, clock)
+    clock_skew = ClockSkew(clock)
+    sessions = ChunkSessions(finder, identity, clock, clock_skew.note)
     money = Money(
         identity=identity,
         keys=keys,
@@ -334,6 +336,7 @@ async def _run_services(
         repair=repair,
         traffic=traffic,
         waiting=waiting,
+        clock_skew=clock_skew,
         started_at=clock(),
         stop=stop,
     )

@@ -13,6 +13,7 @@ from sovereign_node.keys import DeviceKeys
 from sovereign_node.net.kad import Kademlia
 from sovereign_node.net.network import Network
 from sovereign_node.services.audits import Audits
+from sovereign_node.services.clock_skew import ClockSkew
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.discovery import Discovery
@@ -58,6 +59,7 @@ class Node:
         repair: puts back what providers lost.
         traffic: limits on bytes per second.
         waiting: backups that wait for a provider.
+        clock_skew: what providers say the time is.
         started_at: Unix seconds UTC.
         stop: ends the node.
     """
@@ -85,5 +87,6 @@ class Node:
     repair: Repair
     traffic: Traffic
     waiting: WaitingBackups
+    clock_skew: ClockSkew
     started_at: int
     stop: Callable[[], None]

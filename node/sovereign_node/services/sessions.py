@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sovereign_node.clock import Clock
@@ -23,9 +23,17 @@ class ChunkSessions:
         finder: reaches providers.
         identity: certificate and log to show.
         clock: wall time.
+        on_clock: told peer id and clock, seconds UTC, of each provider that was talked to.
     """
 
-    def __init__(self, finder: PeerFinder, identity: OwnIdentity, clock: Clock) -> None:
+    def __init__(
+        self,
+        finder: PeerFinder,
+        identity: OwnIdentity,
+        clock: Clock,
+        on_clock: Callable[[str, int], None] = lambda _peer_id, _clock_at: None,
+    ) -> None:
+        self._on_clock = on_clock
         self._finder = finder
         self._identity = identity
         self._clock = clock
@@ -61,12 +69,15 @@ class ChunkSessions:
 
     def _begin(self, stream: PeerStream) -> AbstractAsyncContextManager[ChunkClient]:
         credentials = Credentials(self._identity.certificate.raw, self._identity.log.entries)
-        return open_session(stream, credentials, self._clock)
+        return open_session(stream, credentials, self._clock, self._on_clock)
 
 
 @asynccontextmanager
 async def open_session(
-    stream: PeerStream, credentials: Credentials | None, clock: Clock
+    stream: PeerStream,
+    credentials: Credentials | None,
+    clock: Clock,
+    on_clock: Callable[[str, int], None] = lambda _peer_id, _clock_at: None,
 ) -> AsyncIterator[ChunkClient]:
     """Serve the block with a session; without credentials only the identity record can be read.
 
@@ -74,14 +85,18 @@ async def open_session(
         stream: of the chunk protocol, fresh.
         credentials: of this device, or None.
         clock: wall time.
+        on_clock: told the provider's peer id and clock, also when that is why it refuses.
 
     Raises:
         NodeError: the connection was lost, or the provider refuses.
     """
     try:
         async with open_chunk_client(stream, credentials, clock_at=clock()) as client:
+            on_clock(stream.peer_id, client.server_clock_at)
             yield client
     except ProtocolError as error:
+        if isinstance(error, RemoteError) and error.code == ErrorCode.CLOCK_SKEW:
+            on_clock(stream.peer_id, int(error.data.get("clock_at", clock())))
         raise session_error(error, stream.peer_id, clock()) from error
 
 

@@ -105,6 +105,7 @@ class ClientCore(Endpoint):
         self._get_window_bytes = window_bytes
         self._get_bytes_in_flight = 0
         self.put_window_bytes = 0
+        self.server_clock_at = 0
         self._sizes: dict[int, int] = {}
         self.bytes_in_flight = 0
         self._next_request_id = 0
@@ -189,6 +190,7 @@ class ClientCore(Endpoint):
         if not limits.MIN_WINDOW_BYTES <= reply.window_bytes <= limits.MAX_WINDOW_BYTES:
             raise RemoteProtocolError(ErrorCode.MALFORMED, "window")
         self.put_window_bytes = reply.window_bytes
+        self.server_clock_at = reply.clock_at
         missing = self._log[reply.log_length :]
         if not missing:
             self._step("accepted")

@@ -200,6 +200,11 @@ class Exchange:
             self._taken_bytes = 0
             self._wire.flush_soon()
 
+    @property
+    def server_clock_at(self) -> int:
+        """The server's time at its hello, seconds UTC."""
+        return self._core.server_clock_at
+
     # --- tasks -----------------------------------------------------------------------------------------------
 
     async def greet(self, credentials: Credentials | None, clock_at: int, window_bytes: int) -> None:
