@@ -15,7 +15,7 @@ import keyring
 import keyring.backends.null
 import pytest
 import trio
-from node_world import Device, World, open_world
+from node_world import PASSPHRASE, Device, World, open_world
 
 from sovereign_devnet.nats_server import run_nats_server
 from sovereign_node.config import load_config, save_config
@@ -23,6 +23,8 @@ from sovereign_node.datadir import DataDir
 from sovereign_node.errors import NodeError
 from sovereign_node.net.paths import NATS, RELAYED, is_immediate
 from sovereign_node.services import lasting_session
+from sovereign_node.services.join import join_identity
+from sovereign_node.services.setup import DeviceOptions
 from sovereign_node.translate import translated
 
 pytestmark = pytest.mark.slow
@@ -234,6 +236,28 @@ async def test_a_lost_laptop_comes_back_through_a_relay(tmp_path: Path) -> None:
         await cast.laptop.node.discovery.joined.wait()
         await cast.assert_restored(tmp_path / "restored")
         assert path_between(cast.laptop, cast.disk) == RELAYED
+
+
+async def test_a_lost_laptop_comes_back_with_nothing_but_nats(tmp_path: Path) -> None:
+    async with cast_in(tmp_path) as cast, run_nats_server(tmp_path) as server:
+        configure(cast.world, "public", net={"relay": False})
+        for name in ("disk", "laptop"):
+            configure(cast.world, name, relay={"nats": (server.url,)})
+        await cast.start(NATS)
+        assert (await cast.laptop.ask("backup"))["errors"] == []
+        assert await cast.laptop.node.recovery.synchronise()
+        await cast.world.stop("laptop")
+        await cast.world.stop("public")
+        (address,) = cast.disk.node.network.addresses()
+        assert address.startswith("/nats/")
+        options = DeviceOptions("laptop-2", bootstrap=(address,), nats=(server.url,))
+        kit = cast.world.kits["laptop"]
+        joined = await join_identity(tmp_path / "laptop-2", kit, options, PASSPHRASE, lambda _text: None)
+        assert [item["name"] for item in joined.projects] == ["source"]
+        configure(cast.world, "laptop-2", net={"mdns": False, "listen": ()})
+        cast.laptop = await cast.world.start("laptop-2")
+        await cast.assert_restored(tmp_path / "restored")
+        assert path_between(cast.laptop, cast.disk) == NATS
 
 
 async def test_a_relay_that_stays_away_ends_the_backup_with_its_reason(

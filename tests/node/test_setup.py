@@ -69,7 +69,13 @@ def test_second_init_is_refused_and_touches_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [DeviceOptions(""), DeviceOptions("x" * 65), DeviceOptions("a\nb"), DeviceOptions("x", ("boss",))],
+    [
+        DeviceOptions(""),
+        DeviceOptions("x" * 65),
+        DeviceOptions("a\nb"),
+        DeviceOptions("x", ("boss",)),
+        DeviceOptions("x", nats=("http://relay.example",)),
+    ],
 )
 def test_unusable_options_leave_nothing_behind(tmp_path: Path, options: DeviceOptions) -> None:
     root = tmp_path / "data"

@@ -31,6 +31,12 @@ ListenOption = Annotated[
     list[str] | None,
     typer.Option("--listen", metavar="ADDR", help="Multiaddr to listen on; may be repeated."),
 ]
+NatsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--nats", metavar="URL", help="NATS server to meet peers at where no other path works; may be repeated."
+    ),
+]
 PassphraseFileOption = Annotated[
     Path | None,
     typer.Option("--passphrase-file", metavar="FILE", help="File whose first line is the passphrase."),

@@ -42,6 +42,7 @@ from sovereign_node.services.own_identity import (
 from sovereign_node.services.peer_finder import PeerFinder
 from sovereign_node.services.record_places import record_places
 from sovereign_node.services.recovery import Recovery, adopt_record, combine_records, open_records
+from sovereign_node.services.relay_settings import make_relay
 from sovereign_node.services.sessions import ChunkSessions, open_session
 from sovereign_node.services.setup import (
     ROOT_BOX_CONTEXT,
@@ -113,8 +114,15 @@ async def join_identity(
     keys = DeviceKeys.generate()
     with new_device(root_dir, config) as data_dir:
         listen = ("/ip4/127.0.0.1/tcp/0",)
+        relay = make_relay(config, keys)
         async with (
-            open_network(keys.signing, listen=listen, stack=cast(Stack, config.net.stack), clock=clock) as network,
+            open_network(
+                keys.signing,
+                listen=listen,
+                stack=cast(Stack, config.net.stack),
+                transports=[relay] if relay is not None else [],
+                clock=clock,
+            ) as network,
             trio.open_nursery() as nursery,
         ):
             # The provider that holds the record may be one that only a relay leads to.

@@ -16,7 +16,15 @@ from sovereign_crypto.kdf import passphrase_bytes
 from sovereign_crypto.peer_id import public_key_from_peer_id
 from sovereign_crypto.recovery import KitHints, RecoveryKit, render_kit_file, seal_to_recovery
 from sovereign_node.clock import wall_clock
-from sovereign_node.config import Config, NetConfig, ProviderConfig, check_config, load_config, save_config
+from sovereign_node.config import (
+    Config,
+    NetConfig,
+    ProviderConfig,
+    RelayConfig,
+    check_config,
+    load_config,
+    save_config,
+)
 from sovereign_node.datadir import DataDir, sync_directory
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys, load_device_keys, save_device_keys
@@ -32,6 +40,7 @@ from sovereign_node.services.own_identity import (
 )
 from sovereign_node.store import State, open_state
 from sovereign_node.store.devices import Device
+from sovereign_protocols.relay.endpoint import EndpointError, parse_url
 
 ROOT_BOX_CONTEXT = b"identity root"
 MAX_NAME_CHARACTERS = 64
@@ -47,6 +56,7 @@ class DeviceOptions:
         roles: server, mobile, provider.
         bootstrap: multiaddrs of peers to ask first.
         listen: multiaddrs to listen on; empty for the default.
+        nats: URLs of NATS servers to meet peers at.
         capacity_bytes: what a provider offers; None for the default.
     """
 
@@ -54,6 +64,7 @@ class DeviceOptions:
     roles: tuple[str, ...] = ("mobile",)
     bootstrap: tuple[str, ...] = ()
     listen: tuple[str, ...] = ()
+    nats: tuple[str, ...] = ()
     capacity_bytes: int | None = None
 
 
@@ -153,10 +164,18 @@ def build_config(options: DeviceOptions) -> Config:
     provider = ProviderConfig()
     if options.capacity_bytes is not None:
         provider = replace(provider, capacity_bytes=options.capacity_bytes)
-    config = Config(name=name, roles=tuple(dict.fromkeys(options.roles)), net=net, provider=provider)
+    config = Config(
+        name=name,
+        roles=tuple(dict.fromkeys(options.roles)),
+        net=net,
+        relay=RelayConfig(nats=options.nats),
+        provider=provider,
+    )
     check_config(config)
     for address in options.bootstrap:
         check_node_address(address)
+    for server in options.nats:
+        check_nats_server(server)
     return config
 
 
@@ -176,6 +195,23 @@ def check_node_address(address: str) -> None:
             "invalid_address",
             f"{address!r} is not the address of a node",
             "it looks like /ip4/192.0.2.7/tcp/4001/p2p/12D3Koo…; `sovereign status` shows it there",
+            ExitCode.USAGE,
+        ) from error
+
+
+def check_nats_server(url: str) -> None:
+    """Refuse what can't be the URL of a NATS server.
+
+    Raises:
+        NodeError: it is not.
+    """
+    try:
+        parse_url(url)
+    except EndpointError as error:
+        raise NodeError(
+            "invalid_address",
+            f"{url!r} is not the URL of a NATS server",
+            "it looks like nats://relay.example:4222 or tls://relay.example:4222",
             ExitCode.USAGE,
         ) from error
 

@@ -15,6 +15,7 @@ from sovereign_node.cli.parameters import (
     BootstrapOption,
     ListenOption,
     NameOption,
+    NatsOption,
     PassphraseCommandOption,
     PassphraseFileOption,
     RoleOption,
@@ -49,6 +50,7 @@ def init(
     capacity: CapacityOption = None,
     listen: ListenOption = None,
     bootstrap: BootstrapOption = None,
+    nats: NatsOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_command: PassphraseCommandOption = None,
     kit_file: Annotated[
@@ -71,6 +73,7 @@ def init(
             roles=tuple(role or ("mobile",)),
             bootstrap=tuple(bootstrap or ()),
             listen=tuple(listen or ()),
+            nats=tuple(nats or ()),
             capacity_bytes=capacity,
         )
         result = create_identity(

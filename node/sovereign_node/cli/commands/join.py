@@ -15,6 +15,7 @@ from sovereign_node.cli.parameters import (
     BootstrapOption,
     ListenOption,
     NameOption,
+    NatsOption,
     PassphraseCommandOption,
     PassphraseFileOption,
     RoleOption,
@@ -37,6 +38,7 @@ def join(
     role: RoleOption = None,
     bootstrap: BootstrapOption = None,
     listen: ListenOption = None,
+    nats: NatsOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_command: PassphraseCommandOption = None,
     no_passphrase_slot: Annotated[
@@ -64,6 +66,7 @@ def join(
         roles=tuple(role or ("mobile",)),
         bootstrap=tuple(bootstrap or hints.bootstrap),
         listen=tuple(listen or ()),
+        nats=tuple(nats or ()),
     )
     document = _join(session, kit, options, passphrase)
     session.report(document, lambda joined: _view(joined, session))
