@@ -21,7 +21,7 @@ from sovereign_protocols.settle.ledger import voucher_postings
 from sovereign_protocols.settle.signed import NO_HASH, Signed, parse_signed, sign_body
 
 #: How soon after a change the figures of a contract are asked for.
-REFRESH_S: Final = 600
+REFRESH_S: Final = 60
 #: How long to wait after a turn in which both sides did not agree.
 RETRY_S: Final = 3600
 

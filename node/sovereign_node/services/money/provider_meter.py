@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
+import trio
 
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
@@ -85,6 +86,17 @@ class ProviderMeter:
         self._refused: set[bytes] = set()
         self._receipts: dict[bytes, _Receipts] = {}
         self._measured_at: dict[bytes, int] = {}
+        self._tell: Callable[[], None] = lambda: None
+
+    def tell_changes(self, token: trio.lowlevel.TrioToken, function: Callable[[], None]) -> None:
+        """Call a function in the event loop of a token whenever something was stored or deleted."""
+
+        def tell() -> None:
+            # The loop may be gone when the last chunk of a node that stops is written.
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(function, idempotent=True)
+
+        self._tell = tell
 
     # --- what the chunk service calls ------------------------------------------------------------------------
 
@@ -136,6 +148,7 @@ class ProviderMeter:
             is_full = self._end(contract_id, change)
         if is_full:
             self.flush(contract_id)
+        self._tell()
 
     def _end(self, contract_id: bytes, change: Change) -> bool:
         with self._lock:
@@ -211,6 +224,14 @@ class ProviderMeter:
             if for_report and (kept is None or kept.at < self._clock()):
                 self._keep(contract, self._book.meter(contract_id, self._clock()))
             self._judge(contract_id)
+
+    def flush_changed(self) -> None:
+        """Bring the meters of all contracts in line under which something changed and nothing is under way now."""
+        with self._lock:
+            changed = [contract_id for contract_id in self._waiting if contract_id not in self._under_way]
+        with self.writing():
+            for contract_id in changed:
+                self.flush(contract_id, for_report=False)
 
     def _flush(self, contract: Contract) -> None:
         contract_id = contract.contract_id

@@ -162,6 +162,8 @@ class Renewal:
             for act in acts:
                 keep_act(self._state, act, contract, at)
             self._state.contracts.set_state(contract.contract_id, ContractState.CLOSED.value, at)
+            # Nothing can be read any more; the provider keeps it for the grace period at its own cost.
+            self._state.contracts.set_stored(contract.contract_id, stored_bytes=0, stored_chunks=0)
             self._state.audit.record("user", "contract_closed", contract.contract_id.hex(), "ok", at=at)
 
 

@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 INTERVAL_S = 60.0
 #: Conversations with providers at the same time; their commits are shared.
 MAX_TURNS = 16
+#: How long changes settle before they are written into the tables that users read; an upload is many changes.
+SETTLE_S = 1.0
 METRICS_KEPT_S = 7 * 86_400
 METRICS_STEP_S = 86_400
 _AS_BEFORE = RenewalWish()
@@ -82,6 +84,7 @@ class Money:
         self._clock = clock
         self._interval_s = interval_s
         self._wake = trio.Event()
+        self._stored = trio.Event()
         self._paying: dict[bytes, trio.Lock] = {}
         self._payments: dict[bytes, tuple[int, bool]] = {}
         check = known_identity_check(identity, IdentityDirectory(chunk_store, network_id))
@@ -139,9 +142,11 @@ class Money:
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run both sides until cancelled; then the tallies are written exactly."""
         await trio.to_thread.run_sync(self._begin)
+        self.meter.tell_changes(trio.lowlevel.current_trio_token(), self._note_stored)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._provide)
+                nursery.start_soon(self._follow_changes)
                 nursery.start_soon(self._pay)
                 task_status.started()
         finally:
@@ -161,6 +166,20 @@ class Money:
             except ChunkStoreError as error:
                 log.warning("metering_failed", error=str(error))
             await trio.sleep(self._interval_s)
+
+    async def _follow_changes(self) -> None:
+        """Write what customers have stored or deleted into the tables as soon as they pause."""
+        while True:
+            await self._stored.wait()
+            await trio.sleep(SETTLE_S)
+            self._stored = trio.Event()
+            try:
+                await trio.to_thread.run_sync(self.meter.flush_changed)
+            except ChunkStoreError as error:
+                log.warning("metering_failed", error=str(error))
+
+    def _note_stored(self) -> None:
+        self._stored.set()
 
     def provide_once(self) -> None:
         """Bring the provider's side of all contracts up to now. Blocks."""
