@@ -19,7 +19,7 @@ import trio
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio import serve
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -136,11 +136,11 @@ class LocalApi:
             if operation.streams:
                 return _ProgressResponse(operation, parameters, self._explain)
             result = await operation.run(parameters, _ignore_progress)
-            return JSONResponse(result, headers=_HEADERS)
+            return _Document(result, headers=_HEADERS)
         except Exception as error:  # noqa: BLE001 - the boundary: every failure becomes one error document
             problem = self._explain(error)
             status = HTTP_STATUS.get(problem.exit_code, 500)
-            return JSONResponse(error_document(problem), status, headers=_HEADERS)
+            return _Document(error_document(problem), status, headers=_HEADERS)
 
     def _explain(self, error: Exception) -> NodeError:
         if isinstance(error, NodeError):
@@ -166,6 +166,14 @@ class LocalApi:
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
+class _Document(JSONResponse):
+    """JSON in ASCII: paths may hold bytes that are not UTF-8, which Python carries as lone surrogates."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
 class _HostGuard:
     """Refuses requests whose Host header is not this loopback address."""
 
@@ -181,21 +189,25 @@ class _HostGuard:
 
 
 def _refusal(code: str, message: str, status: int = 403) -> Response:
-    return JSONResponse(error_document(NodeError(code, message)), status, headers=_HEADERS)
+    # Closed at once: whoever may not ask must not hold a connection with a body that never ends.
+    return _Document(error_document(NodeError(code, message)), status, headers=_HEADERS | {"Connection": "close"})
 
 
 async def _read_json(request: Request) -> Any:
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise NodeError("bad_request", "the content type must be application/json", "", ExitCode.USAGE)
     body = bytearray()
-    async with aclosing(request.stream()) as parts:
-        async for part in parts:
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise NodeError("bad_request", "the request is too large", "", ExitCode.USAGE)
+    try:
+        async with aclosing(request.stream()) as parts:
+            async for part in parts:
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    raise NodeError("bad_request", "the request is too large", "", ExitCode.USAGE)
+    except ClientDisconnect as error:
+        raise NodeError("bad_request", "the request ends too early", "", ExitCode.USAGE) from error
     try:
         return json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NodeError("bad_request", "the body is not JSON", "", ExitCode.USAGE) from error
 
 

@@ -33,6 +33,9 @@ class Work:
     async def break_down(self, _parameters: NoParameters, _report: ReportProgress) -> Any:
         raise ZeroDivisionError
 
+    async def echo(self, parameters: Counted, _report: ReportProgress) -> Any:
+        return {"label": parameters.label}
+
     async def wait(self, _parameters: NoParameters, report: ReportProgress) -> Any:
         await report({})
         try:
@@ -49,6 +52,7 @@ async def api() -> AsyncIterator[tuple[LocalApi, Work]]:
         "refuse": Operation("refuse", "Refuse", NoParameters, work.refuse),
         "refuse_late": Operation("refuse_late", "Refuse", NoParameters, work.refuse, streams=True),
         "break": Operation("break", "Break", NoParameters, work.break_down),
+        "echo": Operation("echo", "Echo", Counted, work.echo),
         "wait": Operation("wait", "Wait", NoParameters, work.wait, streams=True),
     }
     server = LocalApi(operations, "1.2.3", lambda _error: None)
@@ -122,6 +126,29 @@ async def test_strangers_are_refused(api: tuple[LocalApi, Work], headers: dict[s
 async def test_form_posts_and_huge_bodies_are_refused(api: tuple[LocalApi, Work]) -> None:
     assert (await ask(api[0], "/api/v1/count", "count=1", Content_Type="text/plain"))[0] == 400
     assert (await ask(api[0], "/api/v1/count", " " * 2_000_000))[0] == 400
+
+
+async def test_a_stranger_holds_no_connection_with_an_endless_body(api: tuple[LocalApi, Work]) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", api[0].port)
+    await stream.send_all(
+        f"POST /api/v1/count HTTP/1.1\r\nHost: 127.0.0.1:{api[0].port}\r\nContent-Length: 100000\r\n\r\n{{".encode()
+    )
+    received = b""
+    with trio.fail_after(3):
+        while part := await stream.receive_some():
+            received += part
+    assert b"401" in received.splitlines()[0]
+    await stream.aclose()
+
+
+async def test_a_body_nested_too_deep_is_refused(api: tuple[LocalApi, Work]) -> None:
+    status, lines = await ask(api[0], "/api/v1/count", "[" * 100_000)
+    assert (status, lines[0]["error"]["code"]) == (400, "bad_request")
+
+
+async def test_bytes_that_are_not_utf8_come_back(api: tuple[LocalApi, Work]) -> None:
+    status, lines = await ask(api[0], "/api/v1/echo", '{"count": 1, "label": "/a/\\udcff"}')
+    assert (status, lines[0]) == (200, {"label": "/a/\udcff"})
 
 
 async def test_unknown_operation(api: tuple[LocalApi, Work]) -> None:
