@@ -51,7 +51,7 @@ def ask_network_manager() -> bool | None:
         with open_dbus_connection(bus="SYSTEM") as bus:
             reply = bus.send_and_get_reply(Properties(manager).get("Metered"), timeout=_BUS_TIMEOUT_S)
             _signature, value = reply.body[0]
-    except (OSError, EOFError, KeyError, IndexError, TypeError, ValueError):
+    except (OSError, EOFError, RuntimeError, KeyError, IndexError, TypeError, ValueError):
         return None
     return value in _METERED
 

@@ -1,7 +1,13 @@
 """Sleep and moved networks are noticed within seconds, and dead connections are closed at once."""
 
+import socket
+import threading
+from pathlib import Path
+
 import pytest
 import trio
+from jeepney import HeaderFields, new_error, new_method_return
+from jeepney.low_level import Parser
 
 from sovereign_node.net import liveness
 from sovereign_node.net.metered import ask_network_manager, default_interface, default_route, is_metered
@@ -72,6 +78,55 @@ def test_metered_by_rule_by_interface_by_the_system(rule, interface, system, exp
 def test_without_a_system_bus_nothing_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'nothing'}")
     assert ask_network_manager() is None
+
+
+class FakeBus:
+    """A system bus with a NetworkManager that knows one property; None for a bus without a NetworkManager."""
+
+    def __init__(self, path: Path, metered: int | None) -> None:
+        self.metered = metered
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+
+    def serve(self) -> None:
+        caller, _ = self.listener.accept()
+        with caller, self.listener:
+            received = b""
+            while b"BEGIN\r\n" not in received:
+                received += caller.recv(4096)
+                if b"AUTH" in received and b"BEGIN" not in received:
+                    caller.sendall(b"OK 0123456789abcdef0123456789abcdef\r\n")
+            parser = Parser()
+            data = received.partition(b"BEGIN\r\n")[2] or caller.recv(4096)
+            while data:
+                parser.add_data(data)
+                while (call := parser.get_next_message()) is not None:
+                    reply = self.answer(call)
+                    reply.header.fields[HeaderFields.destination] = ":1.7"
+                    caller.sendall(reply.serialise(1))
+                data = caller.recv(4096)
+
+    def answer(self, call):
+        if call.header.fields[HeaderFields.member] == "Hello":
+            return new_method_return(call, "s", (":1.7",))
+        assert call.body == ("org.freedesktop.NetworkManager", "Metered")
+        if self.metered is None:
+            return new_error(call, "org.freedesktop.DBus.Error.ServiceUnknown", "s", ("nobody is there",))
+        return new_method_return(call, "v", (("u", self.metered),))
+
+
+@pytest.mark.parametrize(
+    ("metered", "expected"), [(0, False), (1, True), (2, False), (3, True), (4, False), (None, None)]
+)
+def test_network_manager_is_asked_over_the_bus(monkeypatch, tmp_path, metered, expected):
+    bus = FakeBus(tmp_path / "bus", metered)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path / 'bus'}")
+    assert ask_network_manager() is expected
+    bus.thread.join(5)
+    assert not bus.thread.is_alive()
 
 
 async def test_dead_connections_are_closed_at_once_and_living_ones_stay(make_network, monkeypatch):
