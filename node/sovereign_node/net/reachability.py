@@ -6,6 +6,7 @@ the token for it arrived at our own listener, handed over by the peer that was a
 
 import ipaddress
 import secrets
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -77,6 +78,8 @@ class NatKind(Enum):
 class _Verdict:
     """What one round with one server told."""
 
+    server: str
+    server_host: str
     answer: ReachAnswer
     ports: tuple[int, ...]
     arrived: tuple[bool, ...]
@@ -85,6 +88,12 @@ class _Verdict:
     @property
     def is_global(self) -> bool:
         return ipaddress.ip_address(self.answer.ip).is_global
+
+    def is_credible(self, own_hosts: frozenset[str]) -> bool:
+        """Say whether the server can have seen what it says: a neighbour does not see us in the open network."""
+        if self.answer.ip in own_hosts or not self.is_global:
+            return True
+        return bool(self.server_host) and ipaddress.ip_address(self.server_host).is_global
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +239,9 @@ class Reachability:
         if len(answer.reached) != len(ports):
             return None
         arrived = tuple(token in expected.arrived for token in tokens)
-        return _Verdict(answer, ports, arrived, server.local_port)
+        # An address may name the network interface, too.
+        server_host = server.remote[0].partition("%")[0] if server.remote is not None else ""
+        return _Verdict(server.peer_id, server_host, answer, ports, arrived, server.local_port)
 
     def _note_unable(self, peer_id: str) -> None:
         self._unable[peer_id] = None
@@ -241,27 +252,33 @@ class Reachability:
         if not verdicts:
             # Nobody to ask: what was true before the network went away is not worth less than nothing.
             return
-        # A neighbour that gets through says nothing about the rest of the world.
-        judged = [item for item in verdicts if item.is_global] or verdicts
         listening = set(self._network.own.ports())
+        own_hosts = self._network.own.hosts()
+        credible = [item for item in verdicts if item.is_credible(own_hosts)]
+        # A neighbour that gets through says nothing about the rest of the world.
+        judged = [item for item in credible if item.is_global] or credible
+        before = {parse_tcp(address).host for address in self.report.confirmed}
+        believed = _believed_hosts({item.server: item.answer.ip for item in judged}, own_hosts, before)
         confirmed = {
             _address(item.answer.ip, port): None
             for item in judged
+            if item.answer.ip in believed
             for port, arrived in zip(item.ports, item.arrived, strict=True)
             if arrived
         }
-        outside = {
-            _address(item.answer.ip, item.answer.port): None for item in judged if item.local_port in listening
+        seen_at = {
+            _address(item.answer.ip, item.answer.port): item.answer.ip
+            for item in judged
+            if item.local_port in listening
         }
-        own_hosts = self._network.own.hosts()
         reached_hosts = {parse_tcp(address).host for address in confirmed}
         refuted = {item.answer.ip for item in judged if item.answer.ip in own_hosts} - reached_hosts
         report = ReachReport(
             reach=Reach.REACHABLE if confirmed else Reach.UNREACHABLE,
-            nat=_nat_kind(judged, own_hosts, outside),
+            nat=_nat_kind(judged, own_hosts, len(seen_at)),
             confirmed=tuple(confirmed),
             refuted=tuple(sorted(refuted)),
-            outside=tuple(outside),
+            outside=tuple(address for address, host in seen_at.items() if host in believed),
             servers=len(verdicts),
         )
         changed = report != self.report
@@ -271,17 +288,49 @@ class Reachability:
             self._on_change(report)
 
 
-def _nat_kind(verdicts: list[_Verdict], own_hosts: frozenset[str], outside: dict[str, None]) -> NatKind:
+def _believed_hosts(named: dict[str, str], own_hosts: frozenset[str], before: set[str]) -> set[str]:
+    """Choose the IP addresses that this node takes for its own.
+
+    That somebody got through is proven by the token, the address at which is not: one liar must not be able to send
+    all who look for this node to somebody else. Where an interface has an address of the open network, no other one
+    counts. Else the one that most servers name does; without a majority, the one of before.
+
+    Args:
+        named: what each server says, by its peer id.
+        own_hosts: of the interfaces.
+        before: those of the last round.
+    """
+    believed = own_hosts & set(named.values())
+    for version in (4, 6):
+        if any(_is_of(host, version) and ipaddress.ip_address(host).is_global for host in own_hosts):
+            continue
+        others = Counter(host for host in named.values() if _is_of(host, version) and host not in own_hosts)
+        ranked = others.most_common(2)
+        if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
+            believed |= before & set(others)
+        elif ranked:
+            believed |= {ranked[0][0]}
+    return set(believed)
+
+
+def _is_of(host: str, version: int) -> bool:
+    return ipaddress.ip_address(host).version == version
+
+
+def _nat_kind(verdicts: list[_Verdict], own_hosts: frozenset[str], outside: int) -> NatKind:
+    """Conclude what is between from what servers see, which is `outside` addresses of the listening port."""
+    if not verdicts:
+        return NatKind.UNKNOWN
     if all(item.answer.ip in own_hosts for item in verdicts):
         return NatKind.NONE
     seen = [item for item in verdicts if item.local_port is not None]
-    if len(outside) > 1:
+    if outside > 1:
         return NatKind.SYMMETRIC
     kept = [item.answer.port == item.local_port for item in seen]
     # A router that keeps the port for one keeps it for the next; one that does not is known by two observations.
     if kept and all(kept):
         return NatKind.CONE
-    if len(outside) == 1 and sum(item.local_port in _ports_of(verdicts) for item in seen) > 1:
+    if outside == 1 and sum(item.local_port in _ports_of(verdicts) for item in seen) > 1:
         return NatKind.CONE
     return NatKind.SYMMETRIC if kept else NatKind.UNKNOWN
 

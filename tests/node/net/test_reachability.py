@@ -8,10 +8,11 @@ import trio
 
 from sovereign_node.net.addresses import parse_tcp
 from sovereign_node.net.errors import ListenError
-from sovereign_node.net.reachability import NatKind, Reach, Reachability, ports_of_addresses
+from sovereign_node.net.own_addresses import OwnAddresses
+from sovereign_node.net.reachability import NatKind, Reach, Reachability, _Verdict, ports_of_addresses
 from sovereign_node.net.reachability_server import ReachabilityServer
 from sovereign_protocols.circuit.messages import encode_frame
-from sovereign_protocols.circuit.reach import PROTOCOL_ID, ReachAnswer, encode_answer
+from sovereign_protocols.circuit.reach import PROTOCOL_ID, ReachAnswer, decode_request, encode_answer
 from sovereign_protocols.circuit.shell import receive_message
 
 
@@ -68,6 +69,66 @@ async def test_a_server_that_lies_is_not_believed(make_network):
         await reachability.check()
         assert reachability.report.reach is Reach.UNREACHABLE
         assert node.addresses() == [f"{node.own.all()[0]}/p2p/{node.peer_id}"]
+
+
+async def test_a_neighbour_that_names_a_foreign_address_is_not_believed(make_network):
+    """It really knocks, so that the token arrives: only the address is a lie."""
+    async with asking(make_network) as (server, node, reachability, _):
+
+        async def lie(stream) -> None:
+            request = decode_request(await receive_message(stream))
+            address = node.addresses()[0]
+            assert await server.knock(node.peer_id, address, request.tokens[0], timeout_s=2)
+            await stream.send_all(encode_frame(encode_answer(ReachAnswer("8.8.8.8", 4001, (True,)))))
+
+        server.set_handler(PROTOCOL_ID, lie)
+        assert await reachability.check() == 1
+        assert not any("8.8.8.8" in address for address in [*reachability.report.confirmed, *node.addresses()])
+
+
+class Behind:
+    """Stands for a network behind a router, with what servers of the open network say of it."""
+
+    def __init__(self, *interfaces: str) -> None:
+        self.own = OwnAddresses([])
+        self.own.set_bound([f"/ip{6 if ':' in host else 4}/{host}/tcp/4001" for host in interfaces])
+        self.reachability = Reachability(self)
+
+    def hear(self, *claims: str, arrived: bool = True, server_host: str = "9.9.9.9") -> list[str]:
+        """Conclude from one claim per server, and return what is published."""
+        self.reachability._conclude(
+            [
+                _Verdict(str(number), server_host, ReachAnswer(host, 4001, (arrived,)), (4001,), (arrived,), 4001)
+                for number, host in enumerate(claims)
+            ]
+        )
+        return self.own.all()
+
+
+def test_the_address_that_most_servers_name_is_published():
+    node = Behind("192.168.1.5")
+    assert node.hear("8.8.8.8")[0] == "/ip4/8.8.8.8/tcp/4001"
+    assert node.reachability.report.reach is Reach.REACHABLE
+    # One of three lies, then one of two, when it is the word of before that counts.
+    assert "/ip4/8.8.4.4/tcp/4001" not in node.hear("8.8.4.4", "8.8.8.8", "8.8.8.8")
+    assert node.hear("8.8.4.4", "8.8.8.8") == ["/ip4/8.8.8.8/tcp/4001", "/ip4/192.168.1.5/tcp/4001"]
+    assert node.reachability.report.outside == ("/ip4/8.8.8.8/tcp/4001",)
+    # A new node does not know whom to believe, and takes neither.
+    assert Behind("192.168.1.5").hear("8.8.4.4", "8.8.8.8") == ["/ip4/192.168.1.5/tcp/4001"]
+    # After a move all say the same.
+    assert node.hear("1.1.1.1", "1.1.1.1")[0] == "/ip4/1.1.1.1/tcp/4001"
+
+
+def test_an_interface_of_the_open_network_is_not_talked_away():
+    node = Behind("8.8.8.8")
+    assert node.hear("8.8.4.4", "8.8.4.4", "8.8.8.8") == ["/ip4/8.8.8.8/tcp/4001"]
+    assert node.hear("8.8.4.4") == ["/ip4/8.8.8.8/tcp/4001"]
+    # IPv6 of the open network says nothing of IPv4, which is translated.
+    both = Behind("192.168.1.5", "2600::5")
+    published = both.hear("8.8.8.8", "2600::5", "2600::6")
+    assert "/ip4/8.8.8.8/tcp/4001" in published
+    assert not any("2600::6" in address for address in published)
+    assert Behind("192.168.1.5").hear("8.8.8.8", server_host="192.168.1.9") == ["/ip4/192.168.1.5/tcp/4001"]
 
 
 @pytest.mark.parametrize("answer", [b"\x00", b"\x05hello", b""])
