@@ -10,6 +10,7 @@ from nacl.signing import SigningKey
 NETWORK_ID = hashlib.sha256(b"sovereign network 1").digest()
 PROVIDER = SigningKey(b"\x01" * 32)
 CUSTOMER = SigningKey(b"\x02" * 32)
+SPONSOR = SigningKey(b"\x03" * 32)
 NOW = 1_800_000_000
 GB = 10**9
 ID = b"\x11" * 32
@@ -22,6 +23,16 @@ def statement(kind: int, body: dict, key: SigningKey) -> bytes:
     content = b"SVS1\x01" + bytes([kind, 0, 0]) + len(encoded).to_bytes(4, "big") + encoded
     public = bytes(key.verify_key)
     return content + public + key.sign(b"svrn/v1/stmt\0" + NETWORK_ID + content + public).signature
+
+
+def frame(kind: int, name: str, fields: dict) -> dict:
+    """A message without payload, as request 1."""
+    header = cbor2.dumps([kind, 1, fields], canonical=True)
+    return {
+        "name": name,
+        "request": 1,
+        "raw": (len(header).to_bytes(4, "big") + bytes(4) + header).hex(),
+    }
 
 
 def content_hash(raw: bytes) -> bytes:
@@ -64,6 +75,8 @@ STATEMENT |= {"windows_observed": 4320, "opening": 0, "storage": 10_000_000, "tr
 STATEMENT |= {"bonus": 5_250_000, "credits": 0, "paid": 5_000_000, "closing": 10_750_000}
 CREDIT = {"contract": ID, "payer": b"\x55" * 32, "payee": b"\x66" * 32, "amount": 100_000, "nonce": b"\x77" * 32}
 CREDIT |= {"evidence": ZERO, "at": NOW}
+GRANT = {"contract": ID, "sponsor": b"\x55" * 32, "device": bytes(SPONSOR.verify_key), "payee": b"\x66" * 32}
+GRANT |= {"budget": 20_000_000, "until_at": NOW + 31_104_000, "at": NOW}
 
 KINDS = [
     ("receipt", 0x23, RECEIPT, PROVIDER),
@@ -73,6 +86,7 @@ KINDS = [
     ("voucher", 0x25, VOUCHER, CUSTOMER),
     ("statement", 0x25, STATEMENT, PROVIDER),
     ("credit", 0x25, CREDIT, PROVIDER),
+    ("grant", 0x25, GRANT, SPONSOR),
 ]
 
 
@@ -92,11 +106,48 @@ def bad(name: str, kind: str, number: int, body: dict) -> dict:
     }
 
 
+RAW = {kind: statement(number, body | {"v": 1, "kind": kind}, key) for kind, number, body, key in KINDS}
+ACT = {"v": 1, "kind": "overdue", "contract": ID, "terms": b"\x22" * 32, "issued_at": NOW, "effective_at": NOW}
+ACT |= {"until_at": 0, "evidence": b"\x44" * 32}
+RAW["act"] = statement(0x22, ACT, PROVIDER)
+FRAMES = [
+    frame(32, "VoucherNote", {"voucher": RAW["voucher"]}),
+    frame(33, "VoucherKept", {"hash": ID, "exposed": -5, "limit": 1_000_000}),
+    frame(34, "TransferNote", {"receipt": RAW["transfer"]}),
+    frame(35, "Kept", {"hash": ID}),
+    frame(36, "ReportQuery", {"contract": ID}),
+    frame(37, "ReportAnswer", {"report": RAW["report"]}),
+    frame(38, "DisputeNote", {"dispute": RAW["dispute"]}),
+    frame(39, "ReceiptQuery", {"contract": ID, "after": 7}),
+    frame(40, "ReceiptList", {"receipts": [RAW["receipt"]]}),
+    frame(41, "StatementQuery", {"contract": ID, "period": 2}),
+    frame(42, "StatementAnswer", {"statement": RAW["statement"]}),
+    frame(43, "StatementCosign", {"statement": RAW["statement"]}),
+    frame(44, "CreditOffer", {"note": RAW["credit"]}),
+    frame(45, "CreditAnswer", {"note": b""}),
+    frame(46, "NoticeQuery", {"contract": ID}),
+    frame(47, "NoticeList", {"acts": [RAW["act"]]}),
+    frame(48, "GrantNote", {"grant": RAW["grant"]}),
+    frame(49, "SponsorQuery", {"contract": ID, "period": 0}),
+    frame(50, "SponsorAnswer", {"customer_terms": b"c", "provider_terms": b"p", "statements": [RAW["statement"]]}),
+]
+BAD_FRAMES = [
+    frame(99, "unknown type", {}),
+    frame(46, "missing field", {}),
+    frame(46, "a field too many", {"contract": ID, "after": 1}),
+    frame(47, "17 notices", {"acts": [RAW["act"]] * 17}),
+    frame(45, "a note of 1025 bytes", {"note": bytes(1025)}),
+    frame(33, "an exposure of 2^62", {"hash": ID, "exposed": 2**62, "limit": 0}),
+    frame(50, "three statements", {"customer_terms": b"", "provider_terms": b"", "statements": [b""] * 3}),
+]
+
 POSTINGS = [["receivable:" + ID.hex(), 100], ["income:" + ID.hex(), -100]]
 ENTRY = ["ledger", 1, ZERO, NOW, "charge", b"\x88" * 32, POSTINGS]
 DOCUMENT = {
     "spec": "protocols/specs/settle.md",
     "messages": [signed(*case) for case in KINDS],
+    "frames": FRAMES,
+    "bad_frames": BAD_FRAMES,
     "batch": {"items": [[chunk_id.hex(), size] for chunk_id, size in BATCH], "root": ROOT.hex()},
     "ledger": {
         "at": NOW,
@@ -115,6 +166,9 @@ DOCUMENT = {
         bad(
             "byte-seconds in another spelling", "report", 0x24, REPORT | {"kind": "report", "byte_seconds": [0, GB]}
         ),
+        bad("a grant of nothing", "grant", 0x25, GRANT | {"kind": "grant", "budget": 0}),
+        bad("a grant to itself", "grant", 0x25, GRANT | {"kind": "grant", "payee": b"\x55" * 32}),
+        bad("a grant for the past", "grant", 0x25, GRANT | {"kind": "grant", "until_at": NOW}),
         bad("a receipt as a report", "report", 0x23, RECEIPT | {"kind": "receipt"}),
     ],
 }

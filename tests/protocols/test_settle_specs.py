@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sovereign_protocols.errors import RemoteProtocolError
-from sovereign_protocols.settle import bodies, messages
+from sovereign_protocols.framing import FrameDecoder
+from sovereign_protocols.requests.wire import encode_message
+from sovereign_protocols.settle import bodies, messages, sponsor
 from sovereign_protocols.settle.ledger import Posting, make_entry
 from sovereign_protocols.settle.signed import Body, parse_signed
 
@@ -15,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "protocols"
 SPEC = (FOLDER / "specs" / "settle.md").read_text(encoding="utf-8")
 VECTORS = json.loads((FOLDER / "vectors" / "settle.json").read_text(encoding="utf-8"))
 KINDS: dict[str, type[Body]] = {
-    kind.KIND: kind for kind in Body.__subclasses__() if kind.__module__ == bodies.__name__
+    kind.KIND: kind for kind in Body.__subclasses__() if kind.__module__ in (bodies.__name__, sponsor.__name__)
 }
 HEADINGS = ("Terms", "Messages", "States", "Limits", "Errors", "Security", "Versioning", "Vectors", "Changes")
 
@@ -48,6 +50,31 @@ def test_bodies_have_the_fields_and_types_of_the_specification() -> None:
 def test_messages(case) -> None:
     signed = parse_signed(bytes.fromhex(case["raw"]), KINDS[case["kind"]])
     assert signed.content_hash.hex() == case["content_hash"]
+
+
+def decode_frame(raw: bytes):
+    decoder = FrameDecoder(lambda header, _payload: messages.PROTOCOL.decode(header))
+    decoder.receive_data(raw)
+    return decoder.next_frame()[0]
+
+
+@pytest.mark.parametrize("case", VECTORS["frames"], ids=lambda case: case["name"])
+def test_frames(case) -> None:
+    request, message = decode_frame(bytes.fromhex(case["raw"]))
+    assert (request, type(message).__name__) == (case["request"], case["name"])
+    assert encode_message(request, message).hex() == case["raw"]
+
+
+def test_every_message_has_a_frame() -> None:
+    assert [case["name"] for case in VECTORS["frames"]] == [
+        kind.__name__ for kind in sorted(messages.KINDS, key=lambda kind: kind.TYPE) if kind.TYPE >= 32
+    ]
+
+
+@pytest.mark.parametrize("case", VECTORS["bad_frames"], ids=lambda case: case["name"])
+def test_bad_frames(case) -> None:
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        decode_frame(bytes.fromhex(case["raw"]))
 
 
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["name"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 import trio.testing
-from market_world import CUSTOMER, GB, NOW, PROVIDER, World
+from market_world import CUSTOMER, GB, NOW, PROVIDER, Node, World
 
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.chunkstore import UnknownContractError, Usage
@@ -163,8 +163,8 @@ class MoneyWorld:
         return found
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[SettlementClient]:
-        """Serve the block with a conversation of the customer with the provider."""
+    async def client(self, node: Node = CUSTOMER) -> AsyncIterator[SettlementClient]:
+        """Serve the block with a conversation of the customer, or of another node, with the provider."""
         ours, theirs = trio.testing.memory_stream_pair()
 
         async def serve() -> None:
@@ -173,7 +173,7 @@ class MoneyWorld:
                 self.desk,
                 PROTOCOL,
                 Introduction(PROVIDER.certificate, lambda: self.now),
-                CUSTOMER.device_key.public,
+                node.device_key.public,
             )
 
         failure: Exception | None = None
@@ -183,7 +183,7 @@ class MoneyWorld:
                 async with open_client(
                     SettlementClient,
                     ours,
-                    Introduction(CUSTOMER.certificate, lambda: self.now),
+                    Introduction(node.certificate, lambda: self.now),
                     PROVIDER.device_key.public,
                 ) as client:
                     yield client

@@ -17,11 +17,11 @@ from sovereign_node.store.contracts import Contract
 from sovereign_node.store.devices import Device
 from sovereign_protocols.market.offer import Offer
 from sovereign_protocols.market.prices import FREE, GB, MONTH_S, quote
-from sovereign_protocols.market.terms import BonusPayer
+from sovereign_protocols.market.terms import NO_HASH, BonusPayer
 
 MIN_CONTRACT_BYTES = 1_000_000
 SYNCHRONISE_TIMEOUT_S = 5
-BONUS_PAYERS = {"nobody": BonusPayer.NOBODY, "customer": BonusPayer.CUSTOMER}
+BONUS_PAYERS = {str(payer): payer for payer in BonusPayer}
 #: What prices are shown for while nothing is known about the user's data.
 EXAMPLE_BYTES = 5 * GB
 
@@ -35,8 +35,9 @@ class OpenParameters:
         capacity_bytes: to keep free.
         months: how long; the usual time without it.
         budget_micro_vibe: most that one period may cost, 0 for no limit.
-        bonus: who pays for uptime, nobody or customer.
+        bonus: who pays for uptime, nobody, customer or sponsor.
         free: the provider is a friend.
+        sponsor: identity that pays for uptime, 64 hexadecimal digits; only with the bonus of a sponsor.
     """
 
     provider: str
@@ -45,6 +46,7 @@ class OpenParameters:
     budget_micro_vibe: int = 0
     bonus: str = "nobody"
     free: bool = False
+    sponsor: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def operations(node: Node) -> list[Operation]:
         return await find_offers(node)
 
     async def contract_open(parameters: OpenParameters, _report: ReportProgress) -> Any:
-        wanted = _wanted(parameters)
+        wanted = _wanted(parameters, node.identity.identity_id)
         peer_id = await _provider_named(node, parameters.provider)
         contract = await node.contracts.open(peer_id, wanted)
         await node.discovery.refresh_devices({contract.provider_device})
@@ -96,7 +98,7 @@ def operations(node: Node) -> list[Operation]:
     ]
 
 
-def _wanted(parameters: OpenParameters) -> WantedContract:
+def _wanted(parameters: OpenParameters, own_identity: bytes) -> WantedContract:
     if parameters.capacity_bytes < MIN_CONTRACT_BYTES:
         raise NodeError("bad_request", "a contract has at least 1 MB", "use --capacity 5GB", ExitCode.USAGE)
     if parameters.months is not None and not 1 <= parameters.months <= 60:
@@ -116,6 +118,26 @@ def _wanted(parameters: OpenParameters) -> WantedContract:
         parameters.budget_micro_vibe,
         BONUS_PAYERS[parameters.bonus],
         parameters.free,
+        sponsor=_sponsor(parameters, own_identity),
+    )
+
+
+def _sponsor(parameters: OpenParameters, own_identity: bytes) -> bytes:
+    """Read who pays the bonus; it must be somebody else, and named exactly if a sponsor pays."""
+    if (parameters.bonus == BonusPayer.SPONSOR) == bool(parameters.sponsor):
+        if not parameters.sponsor:
+            return NO_HASH
+        try:
+            sponsor = bytes.fromhex(parameters.sponsor)
+        except ValueError:
+            sponsor = b""
+        if len(sponsor) == len(own_identity) and sponsor not in (own_identity, NO_HASH):
+            return sponsor
+    raise NodeError(
+        "bad_request",
+        "a sponsor is another identity of 64 hexadecimal digits, and pays only with --bonus sponsor",
+        "use --bonus sponsor --sponsor IDENTITY; to pay yourself: --bonus customer",
+        ExitCode.USAGE,
     )
 
 

@@ -11,7 +11,7 @@ import trio
 
 from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
 from sovereign_node.datadir import write_private_file
-from sovereign_node.errors import ExitCode, NodeError, not_found
+from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
 from sovereign_node.operations.market import contract_row
 from sovereign_node.operations.quotes import QuoteParameters, make_quote
@@ -81,7 +81,8 @@ def operations(node: Node) -> list[Operation]:
     """Return the operations of this family."""
 
     async def wallet(_: NoParameters, _report: ReportProgress) -> Any:
-        return await trio.to_thread.run_sync(node.money.wallet.summary)
+        found = await trio.to_thread.run_sync(node.money.wallet.summary)
+        return found | {"sponsored": await trio.to_thread.run_sync(node.money.sponsors.rows)}
 
     async def bill(parameters: OptionalContractParameters, _report: ReportProgress) -> Any:
         def read() -> Any:
@@ -116,6 +117,8 @@ def operations(node: Node) -> list[Operation]:
 def _acting(node: Node) -> list[Operation]:
     async def settle(parameters: SettleParameters, _report: ReportProgress) -> Any:
         chosen = await trio.to_thread.run_sync(chosen_contracts, node, parameters.contract)
+        if parameters.contract is None:
+            await node.money.sponsors.run_once(is_asked=True)
         return [await _settle_one(node, item, confirm=parameters.confirm) for item in chosen]
 
     async def transfer(parameters: TransferParameters, _report: ReportProgress) -> Any:
@@ -203,7 +206,13 @@ def _contract_with(node: Node, name: str) -> Contract:
         if other.hex().startswith(name.lower()) and other != node.identity.identity_id:
             found[other.hex()] = contract
     if not found:
-        raise not_found("identity", name, "sovereign wallet")
+        raise NodeError(
+            "no_account",
+            f"no contract with an identity that begins with {name}: payments run along contracts, where both keep"
+            " books",
+            "those you can pay are listed by: sovereign wallet; open one with: sovereign contract open",
+            ExitCode.NOT_FOUND,
+        )
     return only("identity", name, list(found.values()), lambda item: item.contract_id.hex(), "sovereign wallet")
 
 

@@ -15,6 +15,7 @@ from sovereign_node.operations import (
     money,
     projects,
     provider,
+    sponsors,
     status,
 )
 
@@ -26,6 +27,7 @@ def all_operations(node: Node) -> dict[str, Operation]:
         devices,
         market,
         money,
+        sponsors,
         projects,
         maintenance,
         provider,

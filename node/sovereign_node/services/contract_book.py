@@ -13,7 +13,7 @@ from sovereign_node.store.settlement_book import StateSettlementBook
 from sovereign_protocols.market.acts import SignedAct
 from sovereign_protocols.market.desk import ContractRecord
 from sovereign_protocols.market.lifecycle import ContractState
-from sovereign_protocols.market.terms import Agreement, agree, parse_terms
+from sovereign_protocols.market.terms import Agreement, SignedTerms, agree, parse_terms
 from sovereign_protocols.settle.bodies import PeriodStatement
 
 STATEMENT_TYPE = int(StatementType.CONTRACT)
@@ -78,6 +78,15 @@ def load_agreement(state: State, contract: Contract, network_id: bytes) -> Agree
     ]
     first, second = (parse_terms(raw, network_id) for raw in raws)
     return agree(first, second)
+
+
+def agreements_of(state: State, contract_id: bytes, network_id: bytes) -> list[Agreement]:
+    """Read the signed terms of every revision, the newest last."""
+    copies: dict[int, list[SignedTerms]] = {}
+    for item in state.contracts.statements(contract_id):
+        if item.statement_type == STATEMENT_TYPE:
+            copies.setdefault(item.revision, []).append(parse_terms(item.raw, network_id))
+    return [agree(found[0], found[-1]) for _, found in sorted(copies.items())]
 
 
 def begin_accrual(state: State, agreement: Agreement, *, is_provider: bool, network_id: bytes) -> None:

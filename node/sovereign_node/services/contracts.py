@@ -42,6 +42,7 @@ from sovereign_protocols.market.prices import MONTH_S, storage_price
 from sovereign_protocols.market.shell import MarketClient
 from sovereign_protocols.market.terms import (
     MAX_OBSERVERS,
+    NO_HASH,
     BonusPayer,
     ContractTerms,
     agree,
@@ -69,6 +70,7 @@ class WantedContract:
         months: of 720 hours; 12, or 60 with own devices, by default.
         budget_micro_vibe: most that one period may cost, 0 for no limit.
         bonus_payer: who pays for uptime.
+        sponsor: the identity that pays it, if a sponsor does.
         is_free: the provider is a friend, so nothing is paid.
         observers: device keys of those that measure uptime; without any, own devices that are always on.
     """
@@ -79,6 +81,7 @@ class WantedContract:
     bonus_payer: BonusPayer = BonusPayer.NOBODY
     is_free: bool = False
     observers: tuple[bytes, ...] = ()
+    sponsor: bytes = NO_HASH
 
 
 class Contracts:
@@ -265,6 +268,7 @@ class Contracts:
             nonce=os.urandom(16),
             months=wanted.months or (OWN_CONTRACT_MONTHS if own else DEFAULT_MONTHS),
             bonus_payer=wanted.bonus_payer,
+            sponsor=wanted.sponsor,
             budget=wanted.budget_micro_vibe,
             is_own=own or wanted.is_free,
         )

@@ -8,7 +8,7 @@ from typing import Final
 
 from sovereign_protocols.market.offer import SignedOffer
 from sovereign_protocols.market.prices import MONTH_S, PERMILLE
-from sovereign_protocols.market.terms import Agreement, BonusPayer, ContractTerms
+from sovereign_protocols.market.terms import NO_HASH, Agreement, BonusPayer, ContractTerms
 from sovereign_protocols.requests.desk import Caller
 
 DEFAULT_MONTHS: Final = 12
@@ -23,6 +23,7 @@ def draft_terms(
     nonce: bytes,
     months: int = DEFAULT_MONTHS,
     bonus_payer: BonusPayer = BonusPayer.NOBODY,
+    sponsor: bytes = NO_HASH,
     budget: int = 0,
     is_own: bool = False,
 ) -> ContractTerms:
@@ -35,7 +36,8 @@ def draft_terms(
         now: Unix seconds UTC; the contract begins at once.
         nonce: 16 fresh random bytes.
         months: of 720 hours.
-        bonus_payer: the customer or nobody; a sponsor is added with dataclasses.replace.
+        bonus_payer: who pays for uptime.
+        sponsor: the identity that pays, if a sponsor does.
         budget: most micro-VIBE that one period may cost, 0 for no limit.
         is_own: the provider is an own device or a friend, so nothing is paid.
 
@@ -60,6 +62,7 @@ def draft_terms(
         grace_s=offer.grace_s,
         bonus_permille=PERMILLE if free or bonus_payer is BonusPayer.NOBODY else offer.bonus_permille,
         bonus_payer=BonusPayer.NOBODY if free else bonus_payer,
+        sponsor=NO_HASH if free else sponsor,
         credit_limit=0 if free else offer.credit_limit,
         budget=budget,
         adapter=offer.adapters[0] if offer.adapters else "manual",

@@ -24,6 +24,8 @@ EXPENSE: Final = "expense"
 VOUCHERS_HELD: Final = "vouchers-held"
 VOUCHERS_GIVEN: Final = "vouchers-given"
 SETTLED: Final = "settled"
+BONUS_HELD: Final = "bonus-held"
+BONUS_GIVEN: Final = "bonus-given"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class LedgerEntry:
         seq: position, from 1 without a gap.
         previous: hash of the entry before, zero bytes for the first.
         at: Unix seconds UTC.
-        kind: charge, voucher, credit, settlement or transfer.
+        kind: charge, voucher, credit, settlement, transfer or bonus.
         cause: hash of the signed message that caused it, 32 bytes.
         postings: add up to zero.
         hash: over all of the above.
@@ -142,3 +144,10 @@ def settlement_postings(contract: bytes, amount: int, *, is_provider: bool) -> t
     if is_provider:
         return Posting(account(SETTLED, contract), amount), Posting(account(VOUCHERS_HELD, contract), -amount)
     return Posting(account(VOUCHERS_GIVEN, contract), amount), Posting(account(SETTLED, contract), -amount)
+
+
+def bonus_postings(contract: bytes, amount: int, *, is_provider: bool) -> tuple[Posting, ...]:
+    """Book what a sponsor promises for uptime; the side that is not the provider is the sponsor."""
+    if is_provider:
+        return Posting(account(BONUS_HELD, contract), amount), Posting(account(INCOME, contract), -amount)
+    return Posting(account(EXPENSE, contract), amount), Posting(account(BONUS_GIVEN, contract), -amount)

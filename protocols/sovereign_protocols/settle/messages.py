@@ -10,6 +10,7 @@ from typing import Final
 from sovereign_crypto.schema import bounded_bytes, byte_string, integer, list_of
 from sovereign_protocols.market.acts import MAX_ACT_BYTES
 from sovereign_protocols.market.offer import MAX_TIME
+from sovereign_protocols.market.terms import MAX_TERMS_BYTES
 from sovereign_protocols.requests.wire import Hello, Message, Refuse, RequestProtocol, fields_schema
 from sovereign_protocols.settle.bodies import MAX_AMOUNT
 from sovereign_protocols.settle.signed import MAX_SIGNED_BYTES
@@ -172,6 +173,40 @@ class NoticeList(Message):
     acts: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class GrantNote(Message):
+    """A bonus grant, signed by the caller."""
+
+    TYPE = 48
+    SCHEMA = fields_schema(grant=_SIGNED)
+    grant: bytes
+
+
+@dataclass(frozen=True)
+class SponsorQuery(Message):
+    """Ask, as the sponsor that the terms name, what a period is owed."""
+
+    TYPE = 49
+    SCHEMA = fields_schema(contract=_ID, period=integer(0, 65_535))
+    contract: bytes
+    period: int
+
+
+@dataclass(frozen=True)
+class SponsorAnswer(Message):
+    """The terms as both parties signed them, and the statement signed by both, or nothing while the period runs."""
+
+    TYPE = 50
+    SCHEMA = fields_schema(
+        customer_terms=bounded_bytes(MAX_TERMS_BYTES),
+        provider_terms=bounded_bytes(MAX_TERMS_BYTES),
+        statements=list_of(_SIGNED, 2),
+    )
+    customer_terms: bytes
+    provider_terms: bytes
+    statements: tuple[bytes, ...] = ()
+
+
 KINDS: Final[tuple[type[Message], ...]] = (
     Hello,
     Refuse,
@@ -191,6 +226,9 @@ KINDS: Final[tuple[type[Message], ...]] = (
     CreditAnswer,
     NoticeQuery,
     NoticeList,
+    GrantNote,
+    SponsorQuery,
+    SponsorAnswer,
 )
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
@@ -203,5 +241,7 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     StatementCosign: Kept,
     CreditOffer: CreditAnswer,
     NoticeQuery: NoticeList,
+    GrantNote: Kept,
+    SponsorQuery: SponsorAnswer,
 }
 PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

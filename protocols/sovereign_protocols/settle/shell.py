@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from sovereign_protocols.errors import ErrorCode, RemoteProtocolError
 from sovereign_protocols.market.acts import SignedAct, parse_act
+from sovereign_protocols.market.terms import Agreement, agree, parse_terms
 from sovereign_protocols.requests.shell import RequestClient
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import (
@@ -20,6 +21,7 @@ from sovereign_protocols.settle.bodies import (
     Voucher,
 )
 from sovereign_protocols.settle.signed import Body, Signed, parse_signed
+from sovereign_protocols.settle.sponsor import BonusGrant
 
 Kind = TypeVar("Kind", bound=Body)
 
@@ -113,6 +115,38 @@ class SettlementClient(RequestClient):
             if signed.act.contract != contract_id or signed.signer != self.peer.device:
                 raise RemoteProtocolError(ErrorCode.UNEXPECTED, "a notice of another contract or party")
         return found
+
+    async def hand_in_grant(self, grant: Signed[BonusGrant]) -> None:
+        """Promise a provider the bonus of a contract that names this identity as its sponsor.
+
+        Raises:
+            RefusedError: reason unknown_contract, wrong_party or bonus.
+        """
+        kept = await self._ask(m.GrantNote(grant.raw), m.Kept)
+        self._check_kept(kept.hash, grant)
+
+    async def sponsored(self, contract_id: bytes, period: int) -> tuple[Agreement, list[Signed[PeriodStatement]]]:
+        """Ask, as a sponsor, for the terms and for the statement of a period.
+
+        Returns:
+            The terms with both signatures: those that the statement names, or those in force; and the statement as
+            each party signed it, nothing while the period runs. What they are worth, the caller judges.
+
+        Raises:
+            RefusedError: reason unknown_contract.
+        """
+        answer = await self._ask(m.SponsorQuery(contract_id, period), m.SponsorAnswer)
+        agreement = agree(
+            parse_terms(answer.customer_terms, self._network_id),
+            parse_terms(answer.provider_terms, self._network_id),
+        )
+        copies = [parse_signed(raw, PeriodStatement, self._network_id) for raw in answer.statements]
+        asked = (contract_id, self.peer.device)
+        if (agreement.contract_id, agreement.terms.provider_device) != asked:
+            raise RemoteProtocolError(ErrorCode.UNEXPECTED, "the terms of another contract")
+        if any((copy.body.contract, copy.body.period) != (contract_id, period) for copy in copies):
+            raise RemoteProtocolError(ErrorCode.UNEXPECTED, "another statement than was asked for")
+        return agreement, copies
 
     def _check_provider(self, signed: Signed[Kind], is_expected: bool) -> None:
         if not is_expected or signed.signer != self.peer.device:

@@ -41,6 +41,7 @@ WALLET = {
     "due_to_you_micro_vibe": 9_500_000,
     "exposed_micro_vibe": 4_500_000,
     "forecast": {"spend_per_month_micro_vibe": 0, "earn_per_month_micro_vibe": 10_000_000},
+    "sponsored": [],
 }
 BILL = {
     "contract": CONTRACT,
@@ -66,11 +67,25 @@ STATEMENT = {
     "storage_micro_vibe": 10_000_000,
     "transfer_micro_vibe": 500_000,
     "bonus_micro_vibe": 5_250_000,
+    "sponsor_bonus_micro_vibe": 0,
+    "sponsor_paid_micro_vibe": 0,
     "credits_micro_vibe": 0,
     "paid_micro_vibe": 10_500_000,
     "closing_micro_vibe": 5_250_000,
     "hash": "56" * 32,
     "signed_by_both": True,
+}
+SPONSORED = {
+    "contract": CONTRACT,
+    "provider": PEER,
+    "identity": IDENTITY,
+    "budget_micro_vibe": 20_000_000,
+    "paid_micro_vibe": 5_250_000,
+    "left_micro_vibe": 14_750_000,
+    "periods": 1,
+    "until_at": NOW,
+    "is_over": False,
+    "grant": "9a" * 32,
 }
 QUOTE = {
     "kind": "storage",
@@ -114,6 +129,27 @@ CASES: list[tuple[list[str], str, dict[str, Any], Any, list[str]]] = [
         ["9.5 VIBE ($0.095)", "4.5 VIBE of 4.5 VIBE", "settle --confirm signs for it", CONTRACT[:12]],
     ),
     (["wallet"], "wallet", {}, {**WALLET, "peers": []}, ["No contracts yet"]),
+    (["wallet"], "wallet", {}, {**WALLET, "sponsored": [SPONSORED]}, ["sovereign sponsor list"]),
+    (["sponsor", "list"], "sponsor_list", {}, [SPONSORED], [CONTRACT[:12], "20 VIBE", "14.75 VIBE"]),
+    (["sponsor", "list"], "sponsor_list", {}, [], ["You sponsor nothing"]),
+    (
+        ["sponsor", "grant", CONTRACT, PEER, "--budget", "20"],
+        "sponsor_grant",
+        {"contract": CONTRACT, "provider": PEER, "budget_micro_vibe": 20_000_000},
+        SPONSORED,
+        ["Granted up to 20 VIBE"],
+    ),
+    (
+        ["statement"],
+        "statements",
+        {},
+        [
+            {**STATEMENT, "bonus_micro_vibe": 0, "sponsor_bonus_micro_vibe": 5_250_000},
+            {**STATEMENT, "role": "provider", "sponsor_bonus_micro_vibe": 5_250_000},
+            {**STATEMENT, "role": "provider", "sponsor_bonus_micro_vibe": 9, "sponsor_paid_micro_vibe": 5_000_000},
+        ],
+        ["5.25 VIBE ($0.0525) from the sponsor", "has not promised it yet", "which promised 5 VIBE"],
+    ),
     (
         ["transfer", "ab", "5"],
         "transfer",

@@ -16,6 +16,7 @@ MODULES = (
     "contract",
     "wallet",
     "money",
+    "sponsor",
     "dispute",
     "projects",
     "backup",

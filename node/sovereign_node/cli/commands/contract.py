@@ -17,6 +17,7 @@ class BonusFrom(StrEnum):
 
     NOBODY = "nobody"
     CUSTOMER = "customer"
+    SPONSOR = "sponsor"
 
 
 BudgetOption = Annotated[
@@ -41,8 +42,13 @@ def open_contract(
     ] = None,
     budget: BudgetOption = None,
     bonus: Annotated[
-        BonusFrom, typer.Option("--bonus", metavar="WHO", help="Who pays for uptime: nobody or customer (you).")
+        BonusFrom,
+        typer.Option("--bonus", metavar="WHO", help="Who pays for uptime: nobody, customer (you) or sponsor."),
     ] = BonusFrom.NOBODY,
+    sponsor: Annotated[
+        str | None,
+        typer.Option("--sponsor", metavar="IDENTITY", help="With --bonus sponsor: who pays; it grants the rest."),
+    ] = None,
     free: Annotated[bool, typer.Option("--free", help="The provider counts you as a friend: pay nothing.")] = False,
 ) -> None:
     """Reserve storage at a provider, at the price of its offer."""
@@ -53,6 +59,7 @@ def open_contract(
         months=months,
         budget_micro_vibe=budget or 0,
         bonus=bonus.value,
+        sponsor=sponsor or "",
         free=free,
     )
     session.report(answer, _opened)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from sovereign_node.cli.application import app
-from sovereign_node.cli.output import Cell, facts, short_id, table, write_json
+from sovereign_node.cli.output import Cell, facts, short_id, styled, table, write_json
 from sovereign_node.cli.session import Session, command
 from sovereign_node.units import format_price, format_size, format_time, format_vibe, parse_size
 
@@ -146,6 +146,19 @@ def _statements(rows: list[dict[str, Any]]) -> Iterator[Any]:
     names = ("storage", "transfer", "bonus", "credits", "paid", "closing")
     headings = ["!CONTRACT", ">PERIOD", "FROM", "UNTIL", *(f">{name.upper()}" for name in names), "SIGNED"]
     yield table(headings, ([*_period(row), *_lines(row, names), _signed(row)] for row in rows))
+    for row in rows:
+        if row["sponsor_bonus_micro_vibe"]:
+            yield _sponsored(row)
+
+
+def _sponsored(row: dict[str, Any]) -> Any:
+    words = f"{short_id(row['contract'])}, period {row['period']}: uptime earns "
+    words += format_price(row["sponsor_bonus_micro_vibe"]) + " from the sponsor"
+    if row["role"] == "customer":
+        return words
+    if row["sponsor_paid_micro_vibe"]:
+        return f"{words}, which promised {format_price(row['sponsor_paid_micro_vibe'])}"
+    return styled(f"{words}, which has not promised it yet", "yellow")
 
 
 def _period(row: dict[str, Any]) -> list[Cell]:

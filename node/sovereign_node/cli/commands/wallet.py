@@ -92,6 +92,8 @@ def _wallet(found: dict[str, Any]) -> Iterator[Any]:
     )
     for row in found["peers"]:
         yield from _waiting(row)
+    if found["sponsored"]:
+        yield "Bonuses that you sponsor: sovereign sponsor list"
 
 
 def _row(row: dict[str, Any]) -> list[Cell]:

@@ -10,7 +10,6 @@ Source: protocols/specs/settle.md, "Metering", "Accrual" and "Lanes".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import structlog
 
@@ -25,11 +24,9 @@ from sovereign_protocols.settle.accrual import check_statement
 from sovereign_protocols.settle.bodies import MeterDispute, MeterReport, PeriodStatement, Receipt, Voucher
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import NO_HASH, Signed, sign_body
+from sovereign_protocols.settle.sponsor import statement_uptime
 
 log = structlog.get_logger(__name__)
-
-#: Length of a window of uptime.
-WINDOW_S: Final = 600
 
 
 class OverMeteredError(Exception):
@@ -254,8 +251,7 @@ class CustomerBooks(VoucherSigner):
         """Take over the provider's windows, unless they would cost a bonus that own observers do not confirm."""
         agreement = self.book.agreement(contract_id)
         assert agreement is not None
-        windows = max(1, (body.until_at - body.from_at) // WINDOW_S)
-        theirs = UptimeCount(body.windows_good, body.windows_observed, windows)
+        theirs = statement_uptime(body)
         own = self.book.uptime(contract_id, body.from_at, body.until_at)
         pays = agreement.terms.bonus_payer is BonusPayer.CUSTOMER
         if pays and theirs.earns_bonus and not own.earns_bonus:

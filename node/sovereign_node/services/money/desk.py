@@ -12,6 +12,7 @@ from sovereign_crypto.statement import NETWORK_ID_MAIN, StatementType
 from sovereign_node.services.money.book import MoneyBook
 from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.provider_meter import ProviderMeter
+from sovereign_node.services.money.sponsored import SponsoredContracts
 from sovereign_node.store import State
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.requests.desk import Caller, Desk
@@ -19,7 +20,7 @@ from sovereign_protocols.requests.wire import Message
 from sovereign_protocols.settle import messages as m
 from sovereign_protocols.settle.bodies import CreditNote, Voucher
 from sovereign_protocols.settle.desk import SettlementDesk
-from sovereign_protocols.settle.signed import parse_signed
+from sovereign_protocols.settle.signed import Signed, parse_signed
 
 _METERED = (m.ReportQuery, m.ReceiptQuery, m.StatementQuery)
 
@@ -52,6 +53,7 @@ class MoneyDesk(Desk[MoneyBook]):
         self._state = state
         self._meter = meter
         self._notes = notes
+        self._sponsored = SponsoredContracts(state, device_key, clock, network_id)
         self._desk = SettlementDesk(device_key=device_key, book=book, clock=clock, network_id=network_id)
 
     def handle(self, caller: Caller, request: Message) -> Message:
@@ -65,7 +67,11 @@ class MoneyDesk(Desk[MoneyBook]):
     def _answer(self, caller: Caller, request: Message) -> Message:
         match request:
             case m.CreditOffer(note=raw):
-                return m.CreditAnswer(self._notes.take(caller, parse_signed(raw, CreditNote, self._network_id)))
+                return m.CreditAnswer(self._credit(caller, parse_signed(raw, CreditNote, self._network_id)))
+            case m.GrantNote(grant=raw):
+                return self._sponsored.keep_grant(caller, raw)
+            case m.SponsorQuery():
+                return self._sponsored.answer(caller, request)
             case m.NoticeQuery(contract=contract_id):
                 return m.NoticeList(self._notices(caller, contract_id))
         if isinstance(request, _METERED) and self._is_customer(caller, request.contract):
@@ -74,6 +80,11 @@ class MoneyDesk(Desk[MoneyBook]):
         if isinstance(answer, m.VoucherKept) and isinstance(request, m.VoucherNote):
             self._meter.resume(parse_signed(request.voucher, Voucher, self._network_id).body.contract)
         return answer
+
+    def _credit(self, caller: Caller, note: Signed[CreditNote]) -> bytes:
+        if self._sponsored.is_sponsor(caller, note.body.contract):
+            return self._sponsored.take_note(caller, note)
+        return self._notes.take(caller, note)
 
     def _is_customer(self, caller: Caller, contract_id: bytes) -> bool:
         row = self._state.contracts.get(contract_id)

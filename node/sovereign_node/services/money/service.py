@@ -23,6 +23,8 @@ from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.overdue import Overdue
 from sovereign_node.services.money.provider_meter import ProviderMeter
 from sovereign_node.services.money.renewal import Renewal, RenewalWish
+from sovereign_node.services.money.sponsored import SponsoredContracts
+from sovereign_node.services.money.sponsors import Sponsors
 from sovereign_node.services.money.tally import Tallies
 from sovereign_node.services.money.turns import Turns, final_key
 from sovereign_node.services.money.wallet import Wallet
@@ -112,10 +114,12 @@ class Money:
             on_counted=self.meter.look_again,
             network_id=network_id,
         )
+        sponsored = SponsoredContracts(state, key, clock, network_id)
         self.wallet = Wallet(
-            state, {"provider": self.provider_book, "customer": self.customer_book}, self.notes, clock
+            state, {"provider": self.provider_book, "customer": self.customer_book}, self.notes, sponsored, clock
         )
         self.turns = Turns(state, self._introduction, finder, self.books, self.notes, clock)
+        self.sponsors = Sponsors(state, identity.identity_id, key, clock, self.turns, network_id)
         self.renewal = Renewal(state, identity, keys, contracts, clock)
         self._contracts = contracts
         self._desk = MoneyDesk(
@@ -201,6 +205,7 @@ class Money:
         async with trio.open_nursery() as nursery:
             for contract in due:
                 nursery.start_soon(self._take_turn, contract, limiter)
+        await self.sponsors.run_once()
         for contract in await trio.to_thread.run_sync(self.renewal.due):
             await self._renew(contract)
 

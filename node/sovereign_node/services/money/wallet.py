@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.services.money.book import MoneyBook
 from sovereign_node.services.money.notes import NoteKeeper
+from sovereign_node.services.money.sponsored import SponsoredContracts
 from sovereign_node.store import State
 from sovereign_node.store.contracts import LIVE_STATES, Contract
 from sovereign_protocols.market.prices import MONTH_S, quote
@@ -15,6 +16,8 @@ from sovereign_protocols.settle.bodies import PeriodStatement
 from sovereign_protocols.settle.signed import Signed
 
 SHOWN_STATES = (*LIVE_STATES, "closed")
+#: Lines of a statement that a provider earns; a sponsor's part counts when it is signed.
+_EARNED: Final = ("storage", "transfer", "bonus", "sponsor_paid")
 
 
 class Wallet:
@@ -24,15 +27,22 @@ class Wallet:
         state: this node's state.
         books: by role.
         notes: credit notes.
+        sponsored: what sponsors owe and pay.
         clock: wall time.
     """
 
     def __init__(
-        self, state: State, books: dict[str, MoneyBook], notes: NoteKeeper, clock: Callable[[], int]
+        self,
+        state: State,
+        books: dict[str, MoneyBook],
+        notes: NoteKeeper,
+        sponsored: SponsoredContracts,
+        clock: Callable[[], int],
     ) -> None:
         self._state = state
         self._books = books
         self._notes = notes
+        self._sponsored = sponsored
         self._clock = clock
 
     def contracts(self, role: str | None = None) -> list[Contract]:
@@ -148,6 +158,7 @@ class Wallet:
         newest = {copy.signer for copy in book.newest(contract.contract_id, PeriodStatement)}
         rows = []
         found = book.statements(contract.contract_id)
+        sponsored = self._sponsored.paid(contract.contract_id)
         for signed in found:
             body = signed.body
             is_newest = signed is found[-1]
@@ -166,6 +177,8 @@ class Wallet:
                     "storage_micro_vibe": body.storage,
                     "transfer_micro_vibe": body.transfer,
                     "bonus_micro_vibe": body.bonus,
+                    "sponsor_bonus_micro_vibe": self._sponsored.bonus_of(contract.contract_id, body),
+                    "sponsor_paid_micro_vibe": sponsored.get(signed.content_hash, 0),
                     "credits_micro_vibe": body.credits,
                     "paid_micro_vibe": body.paid,
                     "closing_micro_vibe": body.closing,
@@ -187,10 +200,8 @@ class Wallet:
                     "customer": contract.customer_identity.hex(),
                     "state": contract.state,
                     "closed_periods": len(statements),
-                    "earned_micro_vibe": sum(
-                        row["storage_micro_vibe"] + row["transfer_micro_vibe"] + row["bonus_micro_vibe"]
-                        for row in statements
-                    ),
+                    "earned_micro_vibe": sum(row[f"{line}_micro_vibe"] for row in statements for line in _EARNED),
+                    "sponsor_budget_micro_vibe": self._sponsored.granted(contract.contract_id),
                     "so_far_micro_vibe": bill["so_far_micro_vibe"],
                     "forecast_micro_vibe": bill["forecast_micro_vibe"],
                     "per_month_micro_vibe": self.per_month(contract),

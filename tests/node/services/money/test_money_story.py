@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from market_nodes import Market
 
+from sovereign_node.errors import NodeError
 from sovereign_node.services.money.bundle import Judge
 from sovereign_node.services.money.customer_vouchers import REFRESH_S
-from sovereign_protocols.market.prices import MONTH_S, storage_price
+from sovereign_protocols.market.prices import MONTH_S, UptimeCount, storage_price
 from sovereign_protocols.settle.bodies import MeterReport, PeriodStatement
 
 pytestmark = pytest.mark.slow
@@ -101,3 +102,58 @@ async def test_the_commands_of_both_sides(market: Market, tmp_path: Path) -> Non
         assert Judge(json.loads(bundle.read_text())).judge().to_json()["ok"]
     statements = [await device.ask("statements") for device in (customer, provider)]
     assert [row["hash"] for row in statements[0]] == [row["hash"] for row in statements[1]] != []
+
+
+async def test_a_sponsor_pays_what_uptime_adds(market: Market) -> None:
+    provider, customer = market.provider, market.customer
+    market.world.make("treasury", "server")
+    sponsor = await market.world.start("treasury", provider.address)
+    peer_id = provider.node.keys.peer_id
+    await sponsor.node.finder.learn(peer_id, [provider.address], source="test")
+    await customer.ask("contract_close", contract=market.contract_id.hex())
+    opened = await customer.ask(
+        "contract_open",
+        provider=peer_id,
+        capacity_bytes=100_000_000,
+        bonus="sponsor",
+        sponsor=sponsor.node.identity.identity_id.hex(),
+    )
+    granted = await sponsor.ask("sponsor_grant", contract=opened["id"], provider=peer_id, budget_micro_vibe=10**7)
+    assert granted["left_micro_vibe"] == 10**7
+    full = UptimeCount(4320, 4320, 4320)
+    for device in (provider, customer):
+        for book in (device.node.money.provider_book, device.node.money.customer_book):
+            book.uptime = lambda *_: full
+    await customer.ask("backup")
+    for seconds in (REFRESH_S + 1, MONTH_S, REFRESH_S):
+        market.clock.offset_s += seconds
+        await market.turn()
+    await sponsor.ask("settle")
+    rows = [
+        next(row for row in await device.ask("statements") if row["contract"] == opened["id"])
+        for device in (provider, customer)
+    ]
+    line = rows[0]
+    bonus = line["sponsor_bonus_micro_vibe"]
+    assert 0 < bonus == line["sponsor_paid_micro_vibe"] == rows[1]["sponsor_bonus_micro_vibe"]
+    assert abs(2 * bonus - line["storage_micro_vibe"] - line["transfer_micro_vibe"]) <= 2
+    (sponsored,) = (await sponsor.ask("wallet"))["sponsored"]
+    assert (sponsored["paid_micro_vibe"], sponsored["periods"]) == (bonus, 1)
+    assert (await sponsor.ask("ledger_verify"))["ok"]
+    assert market.balances(provider)["bonus-held"] == bonus == -market.balances(sponsor)["bonus-given"]
+
+
+async def test_wishes_that_cannot_be_met_are_explained(market: Market) -> None:
+    ask, peer_id = market.customer.ask, market.provider.node.keys.peer_id
+    own = market.customer.node.identity.identity_id.hex()
+    for bonus, sponsor in (("sponsor", ""), ("sponsor", "ab"), ("sponsor", own), ("customer", "ab" * 32)):
+        with pytest.raises(NodeError, match="sponsor"):
+            await ask("contract_open", provider=peer_id, capacity_bytes=10**7, bonus=bonus, sponsor=sponsor)
+    with pytest.raises(NodeError, match="unknown_contract"):
+        await ask("sponsor_grant", contract=market.contract_id.hex(), provider=peer_id, budget_micro_vibe=5)
+    for contract, provider in (("ab", peer_id), ("ab" * 32, "nobody"), ("no hex", peer_id)):
+        with pytest.raises(NodeError, match="whole contract id"):
+            await ask("sponsor_grant", contract=contract, provider=provider, budget_micro_vibe=5)
+    with pytest.raises(NodeError, match="along contracts") as caught:
+        await ask("transfer", identity="ff" * 32, amount_micro_vibe=5)
+    assert "sovereign contract open" in caught.value.hint

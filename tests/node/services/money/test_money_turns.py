@@ -12,6 +12,7 @@ from money_world import CUSTOMER, GB, NOW, PROVIDER, MoneyWorld, databases
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.services.money.bundle import Judge, export_bundle
 from sovereign_node.services.money.metering import Change
+from sovereign_node.services.money.sponsored import SponsoredContracts
 from sovereign_node.services.money.tally import Tally
 from sovereign_node.services.money.wallet import Wallet
 from sovereign_node.store import open_state
@@ -43,7 +44,8 @@ def world(tmp_path: Path) -> Iterator[MoneyWorld]:
 
 
 def wallet_of(world: MoneyWorld, role: str) -> Wallet:
-    return Wallet(world.states[role], world.books, world.notes[role], lambda: world.now)
+    sponsored = SponsoredContracts(world.states[role], PROVIDER.device_key, lambda: world.now)
+    return Wallet(world.states[role], world.books, world.notes[role], sponsored, lambda: world.now)
 
 
 async def month(world: MoneyWorld, *contract_ids: bytes) -> None:
