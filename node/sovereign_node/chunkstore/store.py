@@ -1,10 +1,12 @@
 """The embedded chunk store: append-only segment files with an LMDB index."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 from sovereign_node.chunkstore import maintenance, records
+from sovereign_node.chunkstore.batches import Batch, BatchQueue
 from sovereign_node.chunkstore.engine import Engine, Entry
 from sovereign_node.chunkstore.errors import ContentMismatchError, UnknownContractError
 from sovereign_node.chunkstore.index import (
@@ -118,26 +120,34 @@ class LogChunkStore(Engine, ChunkStore):
     def put_many(
         self, contract_id: bytes, items: Sequence[tuple[bytes, Sealed]], *, verified: bool = False
     ) -> list[PutOutcome]:
-        """Store a batch durably with one sync of the data and one commit of the index."""
+        """Store a batch durably with at most one sync of the data and one commit of the index."""
         payloads = [(chunk_id, as_payload(sealed)) for chunk_id, sealed in items]
         if not verified:
             for chunk_id, payload in payloads:
                 if payload.sha256() != chunk_id:
                     raise ContentMismatchError(chunk_id)
         self._drop_rotten(contract_id, [chunk_id for chunk_id, _ in payloads])
-        self.check_reserve(sum(len(payload) for _, payload in payloads))
+        return self._batches.put(Batch(contract_id, payloads))
+
+    @cached_property
+    def _batches(self) -> BatchQueue:
+        return BatchQueue(self._write_lock, self._put_batches)
+
+    def _put_batches(self, batches: Sequence[Batch]) -> None:
+        self.check_reserve(sum(batch.size_bytes for batch in batches))
+        new: dict[bytes, Payload] = {}
+        outcomes = []
         with self.writing() as transaction:
-            contract = self.index.contract(transaction, contract_id)
-            outcomes: list[PutOutcome] = []
-            new: dict[bytes, Payload] = {}
-            for chunk_id, payload in payloads:
-                key = chunk_key(contract.number, chunk_id)
-                outcomes.append(self._admit(transaction, contract, key, payload, new))
+            for batch in batches:
+                contract = self.index.contract(transaction, batch.contract_id)
+                keyed = [(chunk_key(contract.number, chunk_id), payload) for chunk_id, payload in batch.payloads]
+                outcomes.append([self._admit(transaction, contract, *item, new) for item in keyed])
+                self.index.put_contract(transaction, batch.contract_id, contract)
             for (key, _), location in zip(new.items(), self.append(transaction, list(new.items())), strict=True):
                 self.index.put_chunk(transaction, key, ChunkRow(location, LIVE, 0))
                 self.index.delete(transaction, "rotten", key)
-            self.index.put_contract(transaction, contract_id, contract)
-        return outcomes
+        for batch, found in zip(batches, outcomes, strict=True):
+            batch.outcomes = found
 
     def has(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[bool]:
         """Tell for each id whether a live chunk is there."""
