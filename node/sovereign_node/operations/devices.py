@@ -14,8 +14,10 @@ from sovereign_node.net.circuit.addresses import relay_of
 from sovereign_node.net.errors import NetError
 from sovereign_node.node import Node
 from sovereign_node.services.lookup import only
+from sovereign_node.services.own_identity import open_root_with_kit
 from sovereign_node.services.path_words import path_text
 from sovereign_node.services.peer_finder import unreachable
+from sovereign_node.services.setup import read_kit
 from sovereign_node.store.devices import Device
 
 MAX_PINGS = 100
@@ -29,6 +31,14 @@ class RevokeParameters:
 
     device: str
     passphrase: str
+
+
+@dataclass(frozen=True)
+class RenewParameters:
+    """What `device_renew` takes: one of the two."""
+
+    passphrase: str | None = None
+    kit: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,12 @@ def operations(node: Node) -> list[Operation]:
         await node.network.disconnect(device.peer_id)
         node.recovery.publish_soon()
         return {"device_id": device.device_id.hex(), "name": device.device_name, "revoked_at": node.clock()}
+
+    async def renew(parameters: RenewParameters, _report: ReportProgress) -> Any:
+        not_after = await trio.to_thread.run_sync(_renew, node, parameters)
+        node.recovery.publish_soon()
+        node.kademlia.announce_soon()
+        return {"device_id": node.keys.public.hex(), "valid_until": not_after}
 
     async def peers(_: NoParameters, _report: ReportProgress) -> Any:
         await _measure(node)
@@ -110,6 +126,7 @@ def operations(node: Node) -> list[Operation]:
     return [
         Operation("devices", "List the devices of this identity", NoParameters, devices),
         Operation("device_revoke", "End a device for good", RevokeParameters, revoke),
+        Operation("device_renew", "Certify this device for another year", RenewParameters, renew),
         Operation("peers", "List open connections", NoParameters, peers),
         Operation("ping", "Measure the round trip to a peer", PingParameters, ping),
     ]
@@ -159,6 +176,15 @@ def find_peer_id(node: Node, name: str) -> str:
     if not connected | known and name.startswith("12D3Koo") and len(name) == 52:
         return name
     return only("peer", name, sorted(connected | known), str, "sovereign peers")
+
+
+def _renew(node: Node, parameters: RenewParameters) -> int:
+    identity = node.identity
+    if parameters.kit is not None:
+        root = open_root_with_kit(read_kit(parameters.kit)[0], identity.secrets.root_box, identity.log)
+    else:
+        root = identity.unlock_root(parameters.passphrase or "")
+    return identity.renew_certificate(root, node.config.roles, at=node.clock()).not_after
 
 
 def _revoke(node: Node, device: Device, passphrase: str) -> None:

@@ -174,13 +174,12 @@ def _secret(node: Node) -> Finding:
 
 def _certificate(node: Node) -> Finding:
     left_s = node.identity.certificate.not_after - node.clock()
+    renew = "renew it with: sovereign device renew"
+    if left_s <= 0:
+        return Finding("certificate", "error", "the certificate of this device has ended; nobody serves it", renew)
     if left_s < CERTIFICATE_WARNING_S:
-        return Finding(
-            "certificate",
-            "warning",
-            f"the certificate of this device ends in {left_s // 86400} day(s)",
-            "join again with the recovery kit to get a new one",
-        )
+        words = f"the certificate of this device ends in {format_count(left_s // 86400, 'day')}"
+        return Finding("certificate", "warning", words, renew)
     return Finding("certificate", "ok", f"the certificate of this device holds for {left_s // 86400} days")
 
 

@@ -14,10 +14,9 @@ from typing import Any, cast
 import structlog
 import trio
 
-from sovereign_crypto.errors import CryptoError
-from sovereign_crypto.identity import IdentityLog, IdentityRoot
+from sovereign_crypto.identity import IdentityLog
 from sovereign_crypto.peer_id import peer_id_from_public_key
-from sovereign_crypto.recovery import RecoveryKit, open_with_recovery
+from sovereign_crypto.recovery import RecoveryKit
 from sovereign_node.chunkstore import MemoryChunkStore
 from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.config import Config
@@ -37,6 +36,7 @@ from sovereign_node.services.own_identity import (
     IdentitySecrets,
     OwnIdentity,
     certify_device,
+    open_root_with_kit,
     save_passphrase_slot,
 )
 from sovereign_node.services.peer_finder import PeerFinder
@@ -45,7 +45,6 @@ from sovereign_node.services.recovery import Recovery, adopt_record, combine_rec
 from sovereign_node.services.relay_settings import make_relay
 from sovereign_node.services.sessions import ChunkSessions, open_session
 from sovereign_node.services.setup import (
-    ROOT_BOX_CONTEXT,
     DeviceOptions,
     build_config,
     check_passphrase,
@@ -163,9 +162,9 @@ class _Join:
     async def run(self, kit: RecoveryKit, passphrase: str | None) -> JoinResult:
         """Find the record, certify this device, write its files, tell the providers."""
         record = await self._find_record(kit)
-        root = self._open_root(kit, record)
-        self._report("certifying this device")
         identity_log = IdentityLog.verify(record.log, network_id=self._network_id, identity_id=record.identity_id)
+        root = open_root_with_kit(kit, record.root_box, identity_log)
+        self._report("certifying this device")
         at = self._clock()
         certify_device(root, identity_log, self._keys, self._config.roles, at=at, network_id=self._network_id)
         secrets = IdentitySecrets(kit.locator, record.root_box, record.user_keys)
@@ -221,22 +220,6 @@ class _Join:
             for holder in holders:
                 nursery.start_soon(ask, holder.peer_id, holder.addresses)
         return found
-
-    def _open_root(self, kit: RecoveryKit, record: IdentityRecord) -> IdentityRoot:
-        try:
-            seed = open_with_recovery(kit, ROOT_BOX_CONTEXT, record.root_box)
-        except CryptoError as error:
-            raise NodeError(
-                "cannot_unlock",
-                "the recovery kit does not open the identity record",
-                "check the kit",
-                ExitCode.CANNOT_UNLOCK,
-            ) from error
-        identity_log = IdentityLog.verify(record.log, network_id=self._network_id)
-        root = IdentityRoot(seed, identity_log.generation)
-        if root.signing_key.public != identity_log.identity_pk:
-            raise NodeError("record_damaged", "the identity record holds another root key", "try again later")
-        return root
 
     async def _write_back(self, identity: OwnIdentity, state: State, record: IdentityRecord) -> None:
         """Tell every provider of the new device; where that fails, the node does it when it is up."""

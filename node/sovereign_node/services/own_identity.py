@@ -19,6 +19,7 @@ from sovereign_crypto.identity import (
     parse_entry,
 )
 from sovereign_crypto.keyslot import inspect_slot, make_slot, open_slot
+from sovereign_crypto.recovery import RecoveryKit, open_with_recovery
 from sovereign_node.datadir import DataDir, read_private_file, write_private_file
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.keys import DeviceKeys, identity_slot_file
@@ -26,6 +27,7 @@ from sovereign_node.store import State
 from sovereign_node.store.identity_logs import IdentityLogEntry
 
 CERTIFICATE_LIFETIME_S = 365 * 86400
+ROOT_BOX_CONTEXT = b"identity root"
 _SECRETS_KEY = "identity_secrets"
 _CONTEXT = b"identity secrets"
 
@@ -158,6 +160,19 @@ class OwnIdentity:
             raise cannot_unlock() from error
         return IdentityRoot(seed, inspect_slot(slot).generation)
 
+    def renew_certificate(self, root: IdentityRoot, roles: Sequence[str], *, at: int) -> DeviceCertificate:
+        """Append the entry that certifies this device anew; its keys stay.
+
+        Raises:
+            NodeError: another device has revoked this one.
+        """
+        _ = self.certificate
+        log = IdentityLog.verify(self.log.entries, network_id=self.network_id)
+        certify_device(root, log, self._keys, roles, at=at, network_id=self.network_id)
+        store_log(self._state, log, at=at, network_id=self.network_id)
+        self.log = log
+        return self.certificate
+
     def revoke_device(self, root: IdentityRoot, device_id: bytes, *, at: int) -> None:
         """Append the entry that ends a device for good."""
         entry = build_revoke_device(
@@ -171,6 +186,32 @@ class OwnIdentity:
         log = IdentityLog.verify([*self.log.entries, entry], network_id=self.network_id)
         store_log(self._state, log, at=at, network_id=self.network_id)
         self.log = log
+
+
+def open_root_with_kit(kit: RecoveryKit, root_box: bytes, log: IdentityLog) -> IdentityRoot:
+    """Open the identity's root with its recovery kit.
+
+    Args:
+        kit: typed or read by the user.
+        root_box: the sealed root seed, from the identity record or a device's secrets.
+        log: says which root key is in force.
+
+    Raises:
+        NodeError: it is the kit of another identity, or the root is not the one in force.
+    """
+    try:
+        seed = open_with_recovery(kit, ROOT_BOX_CONTEXT, root_box)
+    except CryptoError as error:
+        raise NodeError(
+            "cannot_unlock",
+            "the recovery kit does not open this identity",
+            "check the kit",
+            ExitCode.CANNOT_UNLOCK,
+        ) from error
+    root = IdentityRoot(seed, log.generation)
+    if root.signing_key.public != log.identity_pk:
+        raise NodeError("record_damaged", "the identity record holds another root key", "try again later")
+    return root
 
 
 def cannot_unlock() -> NodeError:

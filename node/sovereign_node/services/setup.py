@@ -31,6 +31,7 @@ from sovereign_node.keys import DeviceKeys, load_device_keys, save_device_keys
 from sovereign_node.net.addresses import split_peer_id
 from sovereign_node.network_id import network_id_of
 from sovereign_node.services.own_identity import (
+    ROOT_BOX_CONTEXT,
     IdentitySecrets,
     OwnIdentity,
     certify_device,
@@ -42,7 +43,6 @@ from sovereign_node.store import State, open_state
 from sovereign_node.store.devices import Device
 from sovereign_protocols.relay.endpoint import EndpointError, parse_url
 
-ROOT_BOX_CONTEXT = b"identity root"
 MAX_NAME_CHARACTERS = 64
 _KIT_CONFIRMED_KEY = "kit_confirmed"
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from sovereign_node.cli.application import device as group
 from sovereign_node.cli.output import Cell, escape, short_id, table
 from sovereign_node.cli.parameters import PassphraseCommandOption, PassphraseFileOption
 from sovereign_node.cli.session import Session, command
-from sovereign_node.units import format_age
+from sovereign_node.units import format_age, format_time
 
 
 @command(app, "devices")
@@ -34,6 +35,31 @@ def revoke(
     passphrase = read_passphrase(passphrase_file, passphrase_command, new=False, purpose="Passphrase")
     answer = session.call("device_revoke", device=device, passphrase=passphrase)
     session.report(answer, lambda _: [f"{escape(device)} is revoked: it can no longer act for you."])
+
+
+@command(group, "renew")
+def renew(
+    session: Session,
+    kit_file: Annotated[
+        Path | None,
+        typer.Option("--kit-file", metavar="FILE", help="The recovery kit, where this device has no passphrase."),
+    ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_command: PassphraseCommandOption = None,
+) -> None:
+    """Certify this device for another year; needs the passphrase or the recovery kit."""
+    if kit_file is not None:
+        from sovereign_node.cli.kit import parse_kit, read_kit_text
+
+        secret = {"kit": parse_kit(read_kit_text(kit_file))[0].to_groups()}
+    else:
+        from sovereign_node.cli.passphrase import read_passphrase
+
+        secret = {
+            "passphrase": read_passphrase(passphrase_file, passphrase_command, new=False, purpose="Passphrase")
+        }
+    answer = session.call("device_renew", **secret)
+    session.report(answer, lambda done: [f"This device is certified until {format_time(done['valid_until'])}."])
 
 
 def _list(found: list[dict[str, Any]], now: int) -> Iterator[Any]:
