@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,11 +10,10 @@ from typing import Any, cast
 
 import trio
 
-from sovereign_node.api.server import LocalApi
 from sovereign_node.chunkstore import ChunkStore, LogChunkStore
 from sovereign_node.clock import Clock, wall_clock
 from sovereign_node.config import Config, load_config, with_overrides
-from sovereign_node.datadir import DataDir, write_private_file
+from sovereign_node.datadir import DataDir
 from sovereign_node.keys import DeviceKeys, load_device_keys
 from sovereign_node.log import configure_logging
 from sovereign_node.net.host import NetworkLimits, Stack, open_network
@@ -25,8 +22,8 @@ from sovereign_node.net.nats import NatsTransport
 from sovereign_node.net.network import Network
 from sovereign_node.network_id import network_id_of
 from sovereign_node.node import Node
+from sovereign_node.operations.serving import serve_api
 from sovereign_node.operations.status import status_document
-from sovereign_node.operations.table import all_operations
 from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.audit_credit import credit_failures
 from sovereign_node.services.audits import Audits
@@ -59,8 +56,7 @@ from sovereign_node.services.uptime import Uptime
 from sovereign_node.services.waiting import WaitingBackups
 from sovereign_node.store import State, open_state
 from sovereign_node.store.contracts import Contract
-from sovereign_node.translate import translate_error, translated
-from sovereign_node.version import VERSION
+from sovereign_node.translate import translated
 from sovereign_protocols.audit.messages import PROTOCOL_ID as AUDIT_PROTOCOL_ID
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK_PROTOCOL_ID
 from sovereign_protocols.discovery.validator import SovereignValidator
@@ -379,26 +375,6 @@ async def _run_services(
         try:
             yield node
         finally:
-            nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def serve_api(node: Node, port: int | None) -> AsyncIterator[LocalApi]:
-    """Serve the local API for the length of the block and tell commands where it is.
-
-    Args:
-        node: whose operations are served.
-        port: TCP port; None for the configured one.
-    """
-    api = LocalApi(all_operations(node), VERSION, translate_error, node.config.api_port if port is None else port)
-    document = {"url": api.url, "token": api.token, "pid": os.getpid(), "version": VERSION}
-    async with trio.open_nursery() as nursery:
-        await nursery.start(api.run)
-        write_private_file(node.data_dir.api_file, json.dumps(document).encode())
-        try:
-            yield api
-        finally:
-            node.data_dir.api_file.unlink(missing_ok=True)
             nursery.cancel_scope.cancel()
 
 
