@@ -16,8 +16,8 @@ from sovereign_devnet.topology.namespace import Namespace
 from sovereign_devnet.topology.nat import Home, Nat, NatTopology
 from sovereign_node.errors import NodeError
 
-REACHED_TIMEOUT_S = 40.0
-PATH_TIMEOUT_S = 60.0
+REACHED_TIMEOUT_S = 90.0
+PATH_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,12 @@ class Connection:
         self.inbound = not self.muxed_conn.is_initiator
         self.opened_at = opened_at
         self.rtt_s: float | None = None
+        self.silence: trio.CancelScope | None = None
+
+    def doubt(self) -> None:
+        """Look now whether the peer still answers, for somebody who has waited in vain."""
+        if self.silence is not None:
+            self.silence.cancel()
 
     @property
     def closed(self) -> trio.Event:

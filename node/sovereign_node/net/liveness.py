@@ -80,6 +80,7 @@ async def watch(
     received = -1
     while misses < _MISSES_ALLOWED:
         with trio.move_on_after(interval_s) as silence:
+            connection.silence = silence
             await connection.closed.wait()
         if not silence.cancelled_caught:
             return

@@ -139,7 +139,6 @@ class Network:
                     closers.start_soon(connection.close)
             await self._host.close()
 
-    # Who we are, and who we know.
     def addresses(self) -> list[str]:
         """List the multiaddrs, ending in `/p2p/PEER`, at which other peers can reach this node."""
         return [f"{address}/p2p/{self.peer_id}" for address in self.own.all()]
@@ -189,7 +188,6 @@ class Network:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
-    # Protocols and streams.
     def set_handler(self, protocol_id: str, handler: Handler) -> None:
         """Serve a protocol: `handler(stream)` runs for each stream that a peer opens for it.
 
@@ -264,6 +262,8 @@ class Network:
         except ProtocolNotSupportedError:
             raise
         except trio.TooSlowError as error:
+            for connection in self.table.of(peer_id):
+                connection.doubt()
             raise StreamOpenError(peer_id, protocol_id, "no answer in time") from error
         except (NegotiationError, YamuxError, BaseLibp2pError, trio.BrokenResourceError) as error:
             raise StreamOpenError(peer_id, protocol_id, str(error) or type(error).__name__) from error
@@ -310,11 +310,11 @@ class Network:
         connection = self._preferred(peer_id, liveness.PROTOCOL_ID)
         rtt_s = await liveness.ping(connection, timeout_s=timeout_s)
         if rtt_s is None:
+            connection.doubt()
             raise StreamOpenError(peer_id, liveness.PROTOCOL_ID, "no answer in time")
         connection.rtt_s = rtt_s
         return rtt_s
 
-    # Pipes.
     def add_transport(self, transport: PipeTransport) -> None:
         """Dial and accept over one more kind of byte pipe from now on."""
         self._transports.append(transport)
@@ -345,7 +345,6 @@ class Network:
     async def _upgrade_inbound(self, pipe: Pipe) -> object:
         return await self._swarm.upgrade_inbound_raw_conn(RawConnection(pipe, False), pipe.address)
 
-    # Book-keeping.
     def _preferred(self, peer_id: str, protocol_id: str) -> Connection:
         connection = self.table.preferred(peer_id)
         if connection is None:

@@ -1,5 +1,6 @@
 """Connections that cross, freeze, or run over other pipes than TCP."""
 
+import contextlib
 from contextlib import asynccontextmanager
 
 import pytest
@@ -9,7 +10,7 @@ from stock_libp2p import stock_host
 from trio.testing import memory_stream_pair
 
 from sovereign_node.net.addresses import parse_tcp
-from sovereign_node.net.errors import AddressError, DialError
+from sovereign_node.net.errors import AddressError, DialError, StreamOpenError
 from sovereign_node.net.host import NetworkLimits
 from sovereign_node.net.paths import is_immediate
 
@@ -107,6 +108,30 @@ async def test_frozen_peers_are_noticed(make_network, stack):
         with trio.fail_after(3):
             while one.is_connected(other.peer_id):
                 await trio.sleep(0.01)
+
+
+async def test_whoever_waits_in_vain_makes_a_dead_connection_go(make_network):
+    limits = NetworkLimits(ping_interval_s=60, ping_timeout_s=0.2)
+    async with (
+        make_network(limits=limits) as one,
+        make_network() as other,
+        freezable_proxy(other.addresses()[0]) as (address, frozen),
+    ):
+        await one.connect(other.peer_id, [address])
+        assert await one.ping(other.peer_id) < 5
+        frozen.set()
+        with trio.fail_after(5):
+            while one.is_connected(other.peer_id):
+                with pytest.raises((StreamOpenError, DialError)):
+                    await one.open_stream(other.peer_id, "/test/echo/1.0.0", timeout_s=0.1)
+                with contextlib.suppress(StreamOpenError):
+                    await one.ping(other.peer_id, timeout_s=0.1)
+        # One that answers is left alone, whoever doubts it.
+        await one.connect(other.peer_id, other.addresses())
+        for _ in range(5):
+            one.table.of(other.peer_id)[0].doubt()
+            await trio.sleep(0.05)
+        assert await one.ping(other.peer_id) < 5
 
 
 class MemoryTransport:
