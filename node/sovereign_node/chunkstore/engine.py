@@ -147,7 +147,8 @@ class Engine:
         return taken
 
     def flush_counters(self) -> None:
-        """Write counters that are still in memory."""
+        """Write counters that are still in memory, and give up memory that is idle; to be called now and then."""
+        self.segments.release_buffers()
         if self._sent:
             with self.writing():
                 pass

@@ -47,6 +47,12 @@ class FileOperations:
             raise OSError(errno.ENOTSUP, "not on this system")
         return os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
 
+    def open_direct_read(self, path: Path) -> int:
+        """Open a segment for reading past the page cache; return its descriptor."""
+        if not hasattr(os, "O_DIRECT"):
+            raise OSError(errno.ENOTSUP, "not on this system")
+        return os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+
     def write_direct(self, descriptor: int, blocks: memoryview, offset: int) -> None:
         """Write all of `blocks`, aligned as the file system wants it, however often it takes only a part."""
         while len(blocks):

@@ -22,6 +22,8 @@ MAX_RECOVERY_PER_CONTRACT: Final = 4
 MAX_RECOVERY_PER_LOCATOR: Final = 8
 
 Sealed = bytes | bytearray | memoryview | Payload
+#: What comes out of a store. A view's memory is used again when the view is gone.
+Stored = bytes | memoryview
 
 
 class PutOutcome(Enum):
@@ -169,7 +171,7 @@ class ChunkStore(ABC):
         """Return the sealed bytes of a readable chunk, not verified, or None."""
 
     @abstractmethod
-    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, Stored | None]]:
         """Return (id, bytes or None) pairs in the order that reads the disk forwards."""
 
     @abstractmethod

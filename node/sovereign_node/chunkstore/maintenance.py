@@ -40,7 +40,7 @@ def in_read_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.row.location)
 
 
-def read_entries(store: Engine, entries: list[Entry]) -> Iterator[tuple[Entry, bytes | None]]:
+def read_entries(store: Engine, entries: list[Entry]) -> Iterator[tuple[Entry, bytes | memoryview | None]]:
     """Yield entries with their bytes; entries that were moved or removed meanwhile are read at their new place."""
     ordered = in_read_order(entries)
     position = 0
@@ -62,7 +62,7 @@ def read_entries(store: Engine, entries: list[Entry]) -> Iterator[tuple[Entry, b
                 ordered[position] = Entry(entry.key, row)
 
 
-def is_intact(key: bytes, data: bytes | None) -> bool:
+def is_intact(key: bytes, data: bytes | memoryview | None) -> bool:
     """Tell whether bytes are those that the chunk's id promises."""
     return data is not None and hashlib.sha256(data).digest() == split_chunk_key(key)[1]
 

@@ -23,6 +23,7 @@ from sovereign_node.chunkstore.interface import (
     RecoveryRecord,
     ScrubReport,
     Sealed,
+    Stored,
     StoreStatistics,
     Usage,
 )
@@ -142,9 +143,11 @@ class MemoryChunkStore(ChunkStore):
 
     def get(self, contract_id: bytes, chunk_id: bytes) -> bytes | None:
         """Return the sealed bytes of a readable chunk, or None."""
-        return self.get_many(contract_id, [chunk_id])[0][1]
+        with self._lock:
+            chunk = self._contract(contract_id).chunks.get(chunk_id)
+            return None if chunk is None else chunk.data
 
-    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, Stored | None]]:
         """Return (id, bytes or None) pairs."""
         with self._lock:
             chunks = self._contract(contract_id).chunks

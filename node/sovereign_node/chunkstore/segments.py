@@ -20,10 +20,14 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from sovereign_node.chunkstore.direct import DirectWriter
+from sovereign_node.chunkstore.direct_read import MIN_BYTES as DIRECT_READ_BYTES
+from sovereign_node.chunkstore.direct_read import DirectReader
 from sovereign_node.chunkstore.files import FileOperations
 from sovereign_protocols.framing import Payload
 
@@ -68,6 +72,7 @@ class Segments:
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._direct = DirectWriter(files)
+        self._reader = DirectReader(files)
         self.active = 0
         self.end = 0
 
@@ -130,7 +135,7 @@ class Segments:
         for location in locations:
             self.end = max(self.end, location.offset + location.size)
 
-    def read(self, locations: Sequence[Location]) -> Iterator[bytes | None]:
+    def read(self, locations: Sequence[Location]) -> Iterator[bytes | memoryview | None]:
         """Yield the bytes at each location, None where the file ends early or fails.
 
         Files are opened per call, not cached: a descriptor that is closed while another thread reads
@@ -142,25 +147,33 @@ class Segments:
         Raises:
             FileNotFoundError: the segment is gone, which happens to a reader that a compaction overtakes.
         """
-        opened, descriptor = -1, -1
+        for segment, group in groupby(locations, key=lambda location: location.segment):
+            with ExitStack() as opened:
+                descriptor = os.open(self.path(segment), os.O_RDONLY | os.O_CLOEXEC)
+                opened.callback(os.close, descriptor)
+                direct = -1
+                for location in group:
+                    if location.size < DIRECT_READ_BYTES:
+                        yield self._read_cached(descriptor, location)
+                        continue
+                    if direct < 0 and (direct := self._reader.open(self.path(segment))) >= 0:
+                        opened.callback(os.close, direct)
+                    data = self._reader.read(direct, location.offset, location.size) if direct >= 0 else None
+                    yield self._read_cached(descriptor, location) if data is None else data
+                    del data
+
+    def _read_cached(self, descriptor: int, location: Location) -> bytes | None:
         try:
-            for location in locations:
-                if location.segment != opened:
-                    if descriptor >= 0:
-                        os.close(descriptor)
-                        descriptor = -1
-                    descriptor = os.open(self.path(location.segment), os.O_RDONLY | os.O_CLOEXEC)
-                    opened = location.segment
-                try:
-                    data = os.pread(descriptor, location.size, location.offset)
-                except OSError:
-                    data = b""
-                if location.size >= self._files.large_bytes:
-                    self._files.drop_cached(descriptor, location.offset, location.size)
-                yield data if len(data) == location.size else None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+            data = os.pread(descriptor, location.size, location.offset)
+        except OSError:
+            data = b""
+        if location.size >= self._files.large_bytes:
+            self._files.drop_cached(descriptor, location.offset, location.size)
+        return data if len(data) == location.size else None
+
+    def release_buffers(self) -> None:
+        """Give memory for reading that is idle back to the system."""
+        self._reader.release()
 
     def remove(self, segment: int) -> None:
         """Delete the file of a segment that the index no longer knows."""

@@ -28,6 +28,7 @@ from sovereign_node.chunkstore.interface import (
     RecoveryRecord,
     ScrubReport,
     Sealed,
+    Stored,
     StoreStatistics,
     Usage,
 )
@@ -160,13 +161,14 @@ class LogChunkStore(Engine, ChunkStore):
 
     def get(self, contract_id: bytes, chunk_id: bytes) -> bytes | None:
         """Return the sealed bytes of a readable chunk, not verified, or None."""
-        return self.get_many(contract_id, [chunk_id])[0][1]
+        data = self.get_many(contract_id, [chunk_id])[0][1]
+        return None if data is None else bytes(data)
 
-    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, bytes | None]]:
+    def get_many(self, contract_id: bytes, chunk_ids: Sequence[bytes]) -> list[tuple[bytes, Stored | None]]:
         """Return (id, bytes or None) pairs in the order that reads the disk forwards."""
         prefix = self.prefix(contract_id)
         rows = self._rows(contract_id, chunk_ids)
-        found: list[tuple[bytes, bytes | None]] = []
+        found: list[tuple[bytes, Stored | None]] = []
         entries = []
         for chunk_id, row in zip(chunk_ids, rows, strict=True):
             if row is None:

@@ -21,7 +21,7 @@ class Reading:
         next_bytes: size of the chunk that comes next and did not fit; 0 if all were looked at.
     """
 
-    chunks: list[tuple[bytes, bytes | None]]
+    chunks: list[tuple[bytes, bytes | memoryview | None]]
     next_bytes: int = 0
 
 
