@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import struct
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from libp2p.exceptions import BaseLibp2pError
 from libp2p.network.connection.raw_connection import RawConnection
 
 from sovereign_crypto import cbor
+from sovereign_crypto.errors import CryptoError
 from sovereign_node.net import negotiate
 from sovereign_node.net.addresses import parse_tcp
 from sovereign_node.net.dialer import open_tcp
@@ -27,14 +29,20 @@ from sovereign_node.net.identity import to_libp2p_id
 from sovereign_node.net.network import Network
 from sovereign_node.net.session import SessionError
 from sovereign_node.net.upgrade import _SessionFace
+from sovereign_protocols.audit.messages import PROTOCOL_ID as AUDIT
 from sovereign_protocols.chunk import PROTOCOL_ID as CHUNK
-from sovereign_protocols.framing import encode_frame
+from sovereign_protocols.circuit.reach import KNOCK_PROTOCOL_ID
+from sovereign_protocols.circuit.reach import PROTOCOL_ID as REACH
+from sovereign_protocols.framing import PREFIX, encode_frame
 from sovereign_protocols.kad import PROTOCOL_ID as KAD
 from sovereign_protocols.market.messages import PROTOCOL_ID as MARKET
+from sovereign_protocols.probe.messages import PROTOCOL_ID as PROBE
+from sovereign_protocols.settle.messages import PROTOCOL_ID as SETTLE
 from sovereign_protocols.yamux.errors import YamuxError
 from sovereign_protocols.yamux.frames import PROTOCOL_ID as YAMUX
 
 VECTORS = Path(__file__).parents[2] / "protocols" / "vectors"
+HEX = re.compile("(?:[0-9a-f]{2})+")
 #: An end of what an attacked node may be waited for; it owes nobody an answer.
 LISTEN_S = 0.3
 STEP_S = 5.0
@@ -60,8 +68,11 @@ PROTOCOLS = (
     KAD,
     CHUNK,
     MARKET,
-    "/sovereign/settle/1.0.0",
-    "/sovereign/audit/1.0.0",
+    SETTLE,
+    AUDIT,
+    PROBE,
+    REACH,
+    KNOCK_PROTOCOL_ID,
     "/ipfs/id/1.0.0",
     "/ipfs/ping/1.0.0",
     "/libp2p/circuit/relay/0.2.0/hop",
@@ -86,8 +97,7 @@ class Attacker:
         self._address = address
         self.random = random.Random(seed)
         self.counts: dict[str, int] = {}
-        good = json.loads((VECTORS / "chunk.json").read_text())["good"]
-        self._frames = [bytes.fromhex(case["frame"]) for case in good]
+        self._frames = known_frames()
         self.attacks: tuple[Callable[[], Awaitable[None]], ...] = (
             self.socket,
             self.security_negotiation,
@@ -122,6 +132,15 @@ class Attacker:
         for _ in range(self.random.randint(1, 4)):
             changed[self.random.randrange(len(changed))] ^= 1 << self.random.randrange(8)
         return bytes(changed)
+
+    def mutated(self, frame: bytes) -> bytes:
+        """Put something else into one field of a valid message; it is well-formed and makes no sense."""
+        header_bytes, payload_bytes = PREFIX.unpack_from(frame)
+        header = cbor.decode(frame[PREFIX.size :][:header_bytes])
+        header[self.random.randrange(len(header))] = self.random.choice(
+            [-1, 0, 2**62, b"", self.random.randbytes(33), bytes(32), "text", None, True, [], [[]], {"v": 1}]
+        )
+        return encode_frame(cbor.encode(header), payload_bytes) + frame[PREFIX.size + header_bytes :]
 
     # --- below the streams -----------------------------------------------------------------------------------
 
@@ -207,6 +226,8 @@ class Attacker:
                 self.noise(),
                 frame,
                 self.flipped(frame),
+                self.mutated(frame),
+                self.mutated(frame),
                 frame[: draw.randrange(len(frame))],
                 encode_frame(cbor.encode(header)),
                 struct.pack(">II", draw.choice([0, 65536, 65537, 2**32 - 1]), draw.choice([0, 2**31, 2**32 - 1])),
@@ -233,6 +254,27 @@ class Attacker:
 
     def _count(self, name: str) -> None:
         self.counts[name] = self.counts.get(name, 0) + 1
+
+
+def known_frames() -> list[bytes]:
+    """Return every valid frame of the vectors of all protocols."""
+    found: dict[bytes, None] = {}
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict | list):
+            for item in value.values() if isinstance(value, dict) else value:
+                look(item)
+        elif isinstance(value, str) and len(value) > 2 * PREFIX.size and HEX.fullmatch(value):
+            frame = bytes.fromhex(value)
+            header_bytes, payload_bytes = PREFIX.unpack_from(frame)
+            if header_bytes + payload_bytes == len(frame) - PREFIX.size:
+                with suppress(CryptoError):
+                    if isinstance(cbor.decode(frame[PREFIX.size :][:header_bytes]), list) and header_bytes > 1:
+                        found[frame] = None
+
+    for file in sorted(VECTORS.glob("*.json")):
+        look(json.loads(file.read_text()))
+    return list(found)
 
 
 def _proposal(protocol_id: str) -> bytes:

@@ -151,6 +151,35 @@ async def test_bytes_that_are_not_utf8_come_back(api: tuple[LocalApi, Work]) -> 
     assert (status, lines[0]) == (200, {"label": "/a/\udcff"})
 
 
+async def test_reading_changes_nothing_and_a_websocket_is_no_way_in(api: tuple[LocalApi, Work]) -> None:
+    headers = f"Host: 127.0.0.1:{api[0].port}\r\nAuthorization: Bearer {api[0].token}\r\n"
+    key = "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\nSec-WebSocket-Version: 13\r\n"
+    for extra, code in (
+        ("", b"405"),
+        (f"Upgrade: websocket\r\nConnection: Upgrade\r\n{key}", b"403"),
+        (f"Upgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://evil.example\r\n{key}", b"403"),
+    ):
+        stream = await trio.open_tcp_stream("127.0.0.1", api[0].port)
+        await stream.send_all(f"GET /api/v1/count HTTP/1.1\r\n{headers}{extra}\r\n".encode())
+        with trio.fail_after(3):
+            assert code in (await stream.receive_some()).splitlines()[0]
+        await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/../../etc/passwd", "/etc/passwd", "/api/v1/count/..%2f..", "//count", "/"]
+)
+async def test_paths_lead_nowhere_else(api: tuple[LocalApi, Work], path: str) -> None:
+    stream = await trio.open_tcp_stream("127.0.0.1", api[0].port)
+    await stream.send_all(
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{api[0].port}\r\nAuthorization: Bearer {api[0].token}\r\n"
+        "Content-Length: 0\r\n\r\n".encode()
+    )
+    with trio.fail_after(3):
+        assert b"404" in (await stream.receive_some()).splitlines()[0]
+    await stream.aclose()
+
+
 async def test_unknown_operation(api: tuple[LocalApi, Work]) -> None:
     assert (await ask(api[0], "/api/v1/nothing"))[0] == 404
 
