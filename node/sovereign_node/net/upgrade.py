@@ -64,7 +64,7 @@ class _SessionFace:
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if not self.early:
-            self.early += b"".join(await self._session.receive())
+            self.early += await self._session.receive()
         taken = bytes(self.early[:max_bytes])
         del self.early[: len(taken)]
         return taken

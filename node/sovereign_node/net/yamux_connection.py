@@ -80,6 +80,7 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         self._written = trio.Event()
         self._pings: dict[int, trio.Event] = {}
         self._closing = False
+        self.yamux.on_shed = self._handle_shed
 
     # The life of the connection.
 
@@ -177,11 +178,10 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         if self._early:
             self._handle(self.yamux.receive_data(self._early))
         while True:
-            messages = await self._session.receive()
-            if not messages:
+            data = await self._session.receive()
+            if not data:
                 return
-            for message in messages:
-                self._handle(self.yamux.receive_data(message))
+            self._handle(self.yamux.receive_data(data))
             self.flush()
             if self.yamux.is_drained:
                 return
@@ -208,6 +208,11 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
                     if code == GoAwayCode.PROTOCOL_ERROR:
                         self.on_objection()
 
+    def _handle_shed(self) -> None:
+        """Tell readers and writers, and the peer, of a stream that had to go because memory is full."""
+        self._handle(self.yamux.take_events())
+        self.flush()
+
     def _on_reset(self, stream: Stream) -> None:
         owner = self._streams.get(stream)
         if owner is not None:
@@ -224,6 +229,8 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         """Forget a stream that will cause no more events."""
         if owner.core.state in FINAL_STATES:
             self._streams.pop(owner.core, None)
+            # It may have ended by a reset that arrived together with what is handled now.
+            owner.wake_writer()
 
     # Streams.
 

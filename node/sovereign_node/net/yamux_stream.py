@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES = 256 * 1024
 # Large pieces that lie ready are handed out without a turn of the event loop in between, which would cost as much
-# as decrypting a fifth of one; after this many (about 256 KiB) the other tasks get their turn.
-_UNBROKEN_READS = 3
+# as decrypting a part of one; after this many bytes the other tasks get their turn.
+_UNBROKEN_BYTES = 256 * 1024
 
 
 class YamuxStream(PeerStream):
@@ -41,7 +41,7 @@ class YamuxStream(PeerStream):
         self._torn = False
         self._sending = self._receiving = False
         self._sent = False
-        self._unbroken_reads = 0
+        self._unbroken_bytes = 0
         self._send_wake: trio.Event | None = None
         self._receive_wake: trio.Event | None = None
 
@@ -141,6 +141,7 @@ class YamuxStream(PeerStream):
         if not await self._wait_readable():
             return b""
         data = self.connection.yamux.read(self.core, max_bytes, trio.current_time())
+        self._unbroken_bytes += len(data)
         self.connection.flush()
         return data
 
@@ -164,6 +165,7 @@ class YamuxStream(PeerStream):
         if not await self._wait_readable():
             return 0
         count = self.connection.yamux.read_into(self.core, target, trio.current_time())
+        self._unbroken_bytes += count
         self.connection.flush()
         return count
 
@@ -175,14 +177,13 @@ class YamuxStream(PeerStream):
             raise trio.ClosedResourceError("stream was closed")
         self._receiving = True
         try:
-            if self.core.received.is_bulk and self._unbroken_reads < _UNBROKEN_READS:
-                self._unbroken_reads += 1
+            if self.core.received.is_bulk and self._unbroken_bytes < _UNBROKEN_BYTES:
                 await trio.lowlevel.checkpoint_if_cancelled()
             elif self.core.received.size_bytes or self.core.state not in RECEIVING_STATES:
-                self._unbroken_reads = 0
+                self._unbroken_bytes = 0
                 await trio.lowlevel.checkpoint()
             else:
-                self._unbroken_reads = 0
+                self._unbroken_bytes = 0
                 self._receive_wake = trio.Event()
                 await self._receive_wake.wait()
         finally:

@@ -228,8 +228,8 @@ class Yamux:
             self.withdraw(stream)
             self._forget_if_final(stream)
 
-    def receive_data(self, data: bytes) -> list[Event]:
-        """Take bytes that arrived, in pieces of any size.
+    def receive_data(self, data: bytes | memoryview) -> list[Event]:
+        """Take bytes that arrived, in pieces of any size; they may change afterwards.
 
         Returns:
             What they mean, in order.
@@ -302,7 +302,7 @@ class Yamux:
             self._payload_stream = None
             self._break(stream)
 
-    def _take_payload(self, piece: bytes, is_last: bool) -> None:
+    def _take_payload(self, piece: bytes | memoryview, is_last: bool) -> None:
         stream = self._payload_stream
         # A stream that ended within its own frame leaves the rest of the payload to be dropped.
         if stream is not None and stream.state in RECEIVING_STATES and not stream.abandoned:

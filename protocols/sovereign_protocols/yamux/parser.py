@@ -15,14 +15,14 @@ class Parser:
     """
 
     def __init__(
-        self, on_header: Callable[[int, int, int, int], int], on_payload: Callable[[bytes, bool], None]
+        self, on_header: Callable[[int, int, int, int], int], on_payload: Callable[[bytes | memoryview, bool], None]
     ) -> None:
         self._on_header = on_header
         self._on_payload = on_payload
         self._payload_left = 0
         self._partial_header = bytearray()
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes.
 
         Raises:
@@ -33,9 +33,8 @@ class Parser:
             if self._payload_left:
                 count = min(self._payload_left, size - offset)
                 self._payload_left -= count
-                piece = data if count == size else data[offset : offset + count]
+                self._on_payload(data[offset : offset + count], not self._payload_left)
                 offset += count
-                self._on_payload(piece, not self._payload_left)
             elif self._partial_header or size - offset < HEADER_BYTES:
                 missing = HEADER_BYTES - len(self._partial_header)
                 self._partial_header += data[offset : offset + missing]

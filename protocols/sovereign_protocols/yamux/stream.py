@@ -76,17 +76,17 @@ class ReceiveBuffer:
         self._offset = 0
         self.size_bytes = 0
 
-    def append(self, piece: bytes) -> None:
-        """Add a piece at the end; a large one is kept as it is."""
+    def append(self, piece: bytes | memoryview) -> None:
+        """Add a piece at the end; it may change afterwards."""
         size = len(piece)
         if size >= _JOIN_BELOW_BYTES or not self._pieces or len(self._pieces[-1]) >= _JOIN_BELOW_BYTES:
-            self._pieces.append(piece)
+            self._pieces.append(bytes(piece))
         else:
             self._join(piece)
         self.size_bytes += size
         self._budget.buffer(size)
 
-    def _join(self, piece: bytes) -> None:
+    def _join(self, piece: bytes | memoryview) -> None:
         last = self._pieces[-1]
         if isinstance(last, bytes):
             last = self._pieces[-1] = bytearray(last)

@@ -26,30 +26,28 @@ def make_pair() -> tuple[NoiseSession, NoiseSession]:
     return NoiseSession(near, *KEYS), NoiseSession(far, *reversed(KEYS))
 
 
-async def carry(parts) -> list[bytes]:
+async def carry(parts) -> bytes:
     near, far = make_pair()
     total = sum(map(len, parts))
-    received: list[bytes] = []
+    received = bytearray()
 
     async def receive() -> None:
-        while sum(map(len, received)) < total:
+        while len(received) < total:
             received.extend(await far.receive())
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receive)
         await near.transmit(near.seal(parts))
-    return received
+    return bytes(received)
 
 
 @pytest.mark.parametrize(
     "sizes",
     [[1], [MESSAGE_BYTES], [MESSAGE_BYTES + 1], [12, MESSAGE_BYTES - 12], [12, BATCH_BYTES - 12], [5, 0, 7] * 9],
 )
-async def test_parts_are_joined_into_full_records(sizes):
+async def test_parts_arrive_joined(sizes):
     parts = [secrets.token_bytes(size) for size in sizes]
-    messages = await carry(parts)
-    assert b"".join(messages) == b"".join(parts)
-    assert all(len(message) == MESSAGE_BYTES for message in messages[:-1])
+    assert await carry(parts) == b"".join(parts)
 
 
 def lengths_on_the_wire(sealed: bytes) -> list[int]:
@@ -84,15 +82,14 @@ async def test_records_split_anywhere_arrive_whole():
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
         while len(received) < 70_009:
-            for message in await far.receive():
-                received += message
+            received += await far.receive()
     assert bytes(received) == b"first" + bytes(70_000) + b"last"
 
 
 async def test_end_between_records_is_an_end():
     near, far = make_pair()
     await near.close()
-    assert await far.receive() == []
+    assert not await far.receive()
 
 
 @pytest.mark.parametrize("cut", [1, 2, 10, 22])
@@ -143,4 +140,89 @@ async def test_an_idle_session_is_small():
     await near.transmit(near.seal([b"x"]))
     await far.receive()
     assert len(far._inbox) < 10_000
+    assert len(far._plaintext) < 10_000
     assert len(near._outbuffer) < 100
+
+
+async def open_tcp_pair() -> tuple[NoiseSession, NoiseSession]:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        dialled = await trio.testing.open_stream_to_socket_listener(listener)
+        accepted = await listener.accept()
+    near, far = (Pipe.over_tcp(stream, address="/ip4/127.0.0.1", path="direct") for stream in (dialled, accepted))
+    return NoiseSession(near, *KEYS), NoiseSession(far, *reversed(KEYS))
+
+
+async def test_sockets_carry_more_than_they_hold():
+    near, far = await open_tcp_pair()
+    payload = secrets.token_bytes(24 * 1024 * 1024)
+    received = bytearray()
+
+    async def send() -> None:
+        for start in range(0, len(payload), BATCH_BYTES):
+            await near.transmit(near.seal([payload[start : start + BATCH_BYTES]]))
+        await near.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        while data := await far.receive():
+            received += data
+    assert received == payload
+    await far.close()
+
+
+async def test_a_steady_sender_leaves_others_their_turn():
+    near, far = await open_tcp_pair()
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        for _ in range(20):
+            await near.transmit(near.seal([b"x"]))
+        nursery.cancel_scope.cancel()
+    assert turns >= 10
+    await near.close()
+    await far.close()
+
+
+@pytest.mark.parametrize("action", ["receive", "transmit"])
+async def test_closing_ends_who_waits_for_a_socket(action, autojump_clock):
+    near, far = await open_tcp_pair()
+
+    async def use_for_ever() -> None:
+        while True:
+            await (near.receive() if action == "receive" else near.transmit(near.seal([bytes(BATCH_BYTES)])))
+
+    async def wait() -> None:
+        with pytest.raises(SessionError):
+            await use_for_ever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await near.close()
+    with pytest.raises(SessionError):
+        await near.receive()
+    await far.close()
+
+
+async def test_a_cancelled_socket_can_be_read_later():
+    near, far = await open_tcp_pair()
+    with trio.move_on_after(0) as scope:
+        await far.receive()
+    assert scope.cancelled_caught
+    await near.transmit(near.seal([b"later"]))
+    assert await far.receive() == b"later"
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await near.transmit(near.seal([b"never"]))
+    assert scope.cancelled_caught
+    await near.close()
+    assert not await far.receive()
+    await far.close()

@@ -91,6 +91,23 @@ async def test_reset_is_not_an_end(make_pair):
         await far.send_all(b"x")
 
 
+async def test_an_end_and_a_reset_in_one_batch_wake_the_writer(make_pair):
+    near, far = await make_pair()
+
+    async def write() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await near.send_all(bytes(MIB))
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            while far.core.receive_credit:
+                await trio.sleep(0.01)
+            far.connection.yamux.finish(far.core)
+            far.connection.yamux.reset(far.core)
+            far.connection.flush()
+
+
 async def test_bytes_before_the_end_are_kept(make_pair, connected):
     near, far = await make_pair()
     await near.send_all(b"last words")
