@@ -10,10 +10,11 @@ import trio
 
 from sovereign_node.keys import secret_place
 from sovereign_node.services.finding import Finding
-from sovereign_node.services.path_findings import examine_paths
+from sovereign_node.services.missed_copies import has_missed_copies
+from sovereign_node.services.path_findings import examine_dht, examine_listening, examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.services.waiting_words import waiting_text
-from sovereign_node.units import format_age, format_count
+from sovereign_node.units import format_age
 
 if TYPE_CHECKING:
     from sovereign_node.node import Node
@@ -35,57 +36,17 @@ async def examine(node: Node) -> list[Finding]:
 
 
 def _examine_network(node: Node) -> list[Finding]:
-    findings = []
-    addresses = node.discovery.addresses()
-    if addresses:
-        findings.append(
-            Finding(
-                "listen",
-                "ok",
-                f"listening on {format_count(len(addresses), 'address', 'addresses')}, first {addresses[0]}",
-            )
-        )
-    else:
-        findings.append(
-            Finding(
-                "listen",
-                "error",
-                "nobody can reach this node: it does not listen",
-                "set net.listen or use --listen",
-            )
-        )
-    only_local = addresses and all("/127." in item or "/::1/" in item for item in addresses)
-    if only_local:
-        findings.append(
-            Finding(
-                "reach",
-                "warning",
-                "only this machine can reach the node: it listens on loopback",
-                "use --listen /ip4/0.0.0.0/tcp/PORT if other machines are to reach it",
-            )
-        )
-    findings += examine_paths(
-        node.connectivity.reachability.report,
-        relays=node.connectivity.circuits.relays(),
-        brokers=node.connectivity.brokers(),
-    )
-    contacts = node.kademlia.statistics()["contacts"]
-    if contacts:
-        findings.append(Finding("dht", "ok", f"the DHT has {format_count(contacts, 'contact')}"))
-    elif node.config.net.bootstrap or node.network.connections():
-        findings.append(
-            Finding(
-                "dht",
-                "warning",
-                "no node of the DHT answers, so new peers can't be found",
-                "check the network of this device, or give another node with --bootstrap",
-            )
-        )
-    else:
-        findings.append(
-            Finding("dht", "error", "no node of the DHT is known", "give one with --bootstrap /ip4/…/tcp/…/p2p/…")
-        )
-    return findings
+    config = node.config.net
+    is_alone = not config.bootstrap and not node.network.connections()
+    return [
+        *examine_listening(node.discovery.addresses(), config.listen),
+        *examine_paths(
+            node.connectivity.reachability.report,
+            relays=node.connectivity.circuits.relays(),
+            brokers=node.connectivity.brokers(),
+        ),
+        examine_dht(node.kademlia.statistics()["contacts"], is_alone=is_alone),
+    ]
 
 
 def _examine_local(node: Node) -> list[Finding]:
@@ -97,6 +58,7 @@ def _examine_local(node: Node) -> list[Finding]:
         node.clock_skew.examine(),
         *_contracts(node),
         *_backups(node),
+        *_missed_copies(node),
     ]
 
 
@@ -206,6 +168,20 @@ def _contracts(node: Node) -> list[Finding]:
             )
         ]
     return [Finding("contracts", "ok", "every provider under contract is connected")]
+
+
+def _missed_copies(node: Node) -> list[Finding]:
+    """Name each project whose newest backup is not at all of its providers."""
+    return [
+        Finding(
+            "copies",
+            "warning",
+            f"{project.name}: a provider was away and missed something; fewer copies than wanted are there",
+            "it is copied by itself when the provider is back; see `sovereign peers`",
+        )
+        for project in node.state.projects.all()
+        if has_missed_copies(node.state, project.project_id)
+    ]
 
 
 def _last_seen(node: Node, peer_id: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sovereign_node.net.nats.client import ClientStatus
 from sovereign_node.net.reachability import NatKind, Reach, ReachReport
 from sovereign_node.services.finding import Finding
+from sovereign_node.units import format_count
 
 _NAT_WORDS = {
     NatKind.NONE: "no router translates its address, so a firewall may be in the way",
@@ -14,6 +15,47 @@ _NAT_WORDS = {
     NatKind.SYMMETRIC: "it is behind a router (symmetric NAT: direct connections can't be punched through)",
     NatKind.UNKNOWN: "it is behind a router of unknown kind",
 }
+
+
+def examine_listening(addresses: Sequence[str], listen: Sequence[str]) -> list[Finding]:
+    """Judge at which addresses this node can be reached at all.
+
+    Args:
+        addresses: those that it publishes.
+        listen: those of the settings.
+    """
+    if not addresses:
+        text = "nobody can reach this node: it does not listen"
+        return [Finding("listen", "error", text, "set net.listen or use --listen")]
+    count = format_count(len(addresses), "address", "addresses")
+    findings = [Finding("listen", "ok", f"listening on {count}, first {addresses[0]}")]
+    if not all("/127." in item or "/::1/" in item for item in addresses):
+        return findings
+    if any("/ip4/0.0.0.0/" in item or "/ip6/::/" in item for item in listen):
+        text = "this machine is in no network: it has no address but its own loopback"
+        step = "connect it; the node listens on every address and notices by itself"
+    else:
+        text = "only this machine can reach the node: it listens on loopback"
+        step = "use --listen /ip4/0.0.0.0/tcp/PORT if other machines are to reach it"
+    return [*findings, Finding("reach", "warning", text, step)]
+
+
+def examine_dht(contacts: int, *, is_alone: bool) -> Finding:
+    """Judge whether this node can find others.
+
+    Args:
+        contacts: nodes of the DHT that it knows.
+        is_alone: it was given no address to begin with, and nobody is connected.
+    """
+    if contacts:
+        return Finding("dht", "ok", f"the DHT has {format_count(contacts, 'contact')}")
+    if is_alone:
+        text = "no node of the DHT is known"
+        return Finding("dht", "error", text, "give one with --bootstrap /ip4/…/tcp/…/p2p/…")
+    text = "no node of the DHT answers, so new peers can't be found"
+    return Finding(
+        "dht", "warning", text, "check the network of this device, or give another node with --bootstrap"
+    )
 
 
 def examine_paths(report: ReachReport, *, relays: Sequence[str], brokers: Sequence[ClientStatus]) -> list[Finding]:

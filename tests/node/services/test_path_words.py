@@ -7,7 +7,7 @@ import pytest
 from sovereign_node.net.connection import ConnectionInfo
 from sovereign_node.net.nats.client import ClientStatus
 from sovereign_node.net.reachability import NatKind, Reach, ReachReport
-from sovereign_node.services.path_findings import examine_paths
+from sovereign_node.services.path_findings import examine_dht, examine_listening, examine_paths
 from sovereign_node.services.path_words import path_text, reach_text
 
 RELAY = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
@@ -51,3 +51,38 @@ def test_findings_say_what_to_do():
     assert "refused" in broker.message
     nat, relay, broker = examine_paths(BEHIND, relays=[RELAY], brokers=[replace(broken, connected=True)])
     assert [item.level for item in (nat, relay, broker)] == ["ok"] * 3
+
+
+LOOPBACK = "/ip4/127.0.0.1/tcp/4001"
+WILDCARD = "/ip4/0.0.0.0/tcp/0"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "listen", "levels", "words"),
+    [
+        ([], [], ["error"], "does not listen"),
+        (["/ip4/192.168.1.2/tcp/4001"], [WILDCARD], ["ok"], "listening on 1 address"),
+        ([LOOPBACK, "/ip4/192.168.1.2/tcp/1"], [WILDCARD], ["ok"], "2 addresses"),
+        ([LOOPBACK], [LOOPBACK], ["ok", "warning"], "--listen"),
+        ([LOOPBACK], [WILDCARD], ["ok", "warning"], "in no network"),
+        (["/ip6/::1/tcp/1"], ["/ip6/::/tcp/0"], ["ok", "warning"], "in no network"),
+    ],
+)
+def test_listening(addresses, listen, levels, words):
+    findings = examine_listening(addresses, listen)
+    assert [item.level for item in findings] == levels
+    assert any(words in f"{item.message} {item.next_step}" for item in findings)
+
+
+@pytest.mark.parametrize(
+    ("contacts", "is_alone", "level", "words"),
+    [
+        (12, False, "ok", "12 contacts"),
+        (0, True, "error", "--bootstrap"),
+        (0, False, "warning", "check the network"),
+    ],
+)
+def test_the_dht(contacts, is_alone, level, words):
+    finding = examine_dht(contacts, is_alone=is_alone)
+    assert finding.level == level
+    assert words in f"{finding.message} {finding.next_step}"
