@@ -14,7 +14,7 @@ from sovereign_node.services.missed_copies import has_missed_copies
 from sovereign_node.services.path_findings import examine_dht, examine_listening, examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.services.waiting_words import waiting_text
-from sovereign_node.units import format_age
+from sovereign_node.units import format_age, format_count
 
 if TYPE_CHECKING:
     from sovereign_node.node import Node
