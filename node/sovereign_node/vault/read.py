@@ -34,6 +34,8 @@ DATABASE_CUTS = (
     (1024 * 1024 * 1024, 8192, 32),
 )
 LARGE_DATABASE_CUT = (64 * 1024, 64)
+# Linux can fail a read that would have to wait for the disk.
+_NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,7 @@ def content_cutter() -> FastCDC:
     return FastCDC(AVERAGE_CUT_BYTES, min_size=MIN_CUT_BYTES, max_size=MAX_CUT_BYTES)
 
 
-def cut_whole(cutter: FastCDC, data: bytes) -> list[memoryview]:
+def cut_whole(cutter: FastCDC, data: bytes | bytearray) -> list[memoryview]:
     """Cut a file that is in memory."""
     view = memoryview(data)
     if len(data) <= MIN_CUT_BYTES:
@@ -123,12 +125,33 @@ def same_state(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def read_small(path: bytes, listed: os.stat_result) -> tuple[bytes, os.stat_result, bool]:
-    """Read a file whole, or its first 4 MiB if it has grown meanwhile.
+def read_cached(path: bytes, listed: os.stat_result) -> bytearray | None:
+    """Return a small file's bytes if that takes no disk and it is still as it was listed.
 
     Args:
         path: the file.
-        listed: its state when it was listed; most files are still in it, and then it need not be asked twice.
+        listed: its state when it was listed.
+
+    Returns:
+        ``None`` if it has to be read with :func:`read_small`.
+    """
+    if _NO_WAIT is None or listed.st_size > WHOLE_FILE_BYTES:
+        return None
+    data = bytearray(listed.st_size)
+    try:
+        descriptor = open_regular(path)
+        try:
+            count = os.preadv(descriptor, (data,), 0, _NO_WAIT) if data else 0
+            unchanged = count == len(data) and same_state(listed, os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return data if unchanged else None
+
+
+def read_small(path: bytes) -> tuple[bytes, os.stat_result, bool]:
+    """Read a file whole, or its first 4 MiB if it has grown meanwhile.
 
     Returns:
         Its bytes, its state, and whether it was written meanwhile.
@@ -136,18 +159,6 @@ def read_small(path: bytes, listed: os.stat_result) -> tuple[bytes, os.stat_resu
     Raises:
         OSError: it can't be read, or is no file any more.
     """
-    descriptor = open_regular(path)
-    try:
-        data = os.read(descriptor, min(listed.st_size, WHOLE_FILE_BYTES))
-        if len(data) == listed.st_size and same_state(listed, os.fstat(descriptor)):
-            return data, listed, False
-    finally:
-        os.close(descriptor)
-    return _read_changing(path)
-
-
-def _read_changing(path: bytes) -> tuple[bytes, os.stat_result, bool]:
-    """Read a file that is another one than when it was listed, or gives its bytes in several parts."""
     descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)

@@ -21,6 +21,7 @@ from sovereign_node.vault.read import (
     Part,
     content_cutter,
     cut_whole,
+    read_cached,
     read_small,
 )
 from sovereign_node.vault.report import Counters, ItemError
@@ -69,7 +70,7 @@ class _Loaded(NamedTuple):
     """A small file in memory; without pieces, it goes into its entry."""
 
     work: FileWork
-    data: bytes
+    data: bytes | bytearray
     pieces: list[memoryview]
     info: os.stat_result
     again: bool
@@ -127,36 +128,56 @@ class Worker:
 
     def _group(self, group: Group) -> None:
         with self._turn:
-            loaded = self._load_group(group)
+            loaded, waiting = self._load_cached(group.works)
+        # Those that wait for the disk do not wait for each other.
+        loaded += self._load_slowly(waiting)
+        with self._turn:
+            self._count(loaded)
             pieces = [piece for file in loaded for piece in file.pieces]
             ids, new = self._sort_out(pieces)
         self._lay_down(new)
         with self._turn:
             self._assembler.finish(self._entries(loaded, iter(ids)))
 
-    def _load_group(self, group: Group) -> list[_Loaded]:
+    def _load_cached(self, works: Sequence[FileWork]) -> tuple[list[_Loaded], list[FileWork]]:
+        """Load what is in memory; return it, and the others."""
         loaded: list[_Loaded] = []
-        for work in group.works:
+        waiting: list[FileWork] = []
+        for work in works:
+            data = read_cached(work.path, work.info)
+            if data is None:
+                waiting.append(work)
+            else:
+                loaded.append(_Loaded(work, data, self._cut(data), work.info, False))
+        return loaded, waiting
+
+    def _load_slowly(self, works: Sequence[FileWork]) -> list[_Loaded]:
+        loaded: list[_Loaded] = []
+        for work in works:
             item = self._load(work)
             if item is None:
                 self._assembler.finish([FinishedFile(work.folder, work.name, None)])
                 continue
             data, info, again = item
-            pieces = [] if len(data) <= _INLINE_BYTES else cut_whole(self._cutter, data)
-            loaded.append(_Loaded(work, data, pieces, info, again))
+            loaded.append(_Loaded(work, data, self._cut(data), info, again))
+        return loaded
+
+    def _cut(self, data: bytes | bytearray) -> list[memoryview]:
+        return [] if len(data) <= _INLINE_BYTES else cut_whole(self._cutter, data)
+
+    def _count(self, loaded: Sequence[_Loaded]) -> None:
         size_bytes = sum(len(file.data) for file in loaded)
         with self._counters.lock:
             self._counters.bytes_read += size_bytes
             self._counters.bytes_total += size_bytes
             self._counters.files_changed += len(loaded)
-        return loaded
 
     def _entries(self, loaded: list[_Loaded], ids: Iterator[bytes]) -> Iterator[FinishedFile]:
         for work, data, pieces, info, again in loaded:
             if pieces:
                 content = self._assembler.file_content(list(islice(ids, len(pieces))))
             else:
-                content = (Content.INLINE, data) if data else (Content.NONE, b"")
+                content = (Content.INLINE, bytes(data)) if data else (Content.NONE, b"")
             yield _finished(work, info, len(data), content, Flag.CHANGED if again else 0, again=again)
 
     def _part(self, part: Part) -> None:
@@ -193,7 +214,7 @@ class Worker:
     def _load(self, work: FileWork) -> tuple[bytes, os.stat_result, bool] | None:
         for attempt in range(READ_ATTEMPTS):
             try:
-                data, info, changed = read_small(work.path, work.info)
+                data, info, changed = read_small(work.path)
             except OSError as error:
                 self._fail(work, error.strerror or str(error))
                 return None

@@ -10,6 +10,7 @@ import pytest
 import trio
 from vault_bench import Bench, NoHeads, age, listing, whole
 
+from sovereign_node.vault import read
 from sovereign_node.vault.config import Source
 from sovereign_node.vault.errors import NoTargetError, TargetError, VaultError
 from sovereign_node.vault.estimate import estimate
@@ -281,6 +282,34 @@ async def test_progress_is_told(bench: Bench, source: Path) -> None:
     assert (notes[-1].files_total, notes[-1].bytes_total) == (9, content_bytes(source))
     assert notes[-1].eta_s == 0
     assert notes[-1].bytes_sent > 9_000_000
+
+
+async def test_everything_comes_back_where_reads_always_wait(
+    bench: Bench, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read, "_NO_WAIT", None)
+    vault = bench.vault()
+    assert (await vault.backup(whole(source))).errors == ()
+    await vault.restore(tmp_path / "out")
+    assert listing(tmp_path / "out") == listing(source)
+
+
+@pytest.mark.skipif(read._NO_WAIT is None, reason="this system can't read without waiting")
+def test_only_what_is_as_it_was_listed_is_read_without_a_second_look(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"", b"x" * 5000):
+        path.write_bytes(content)
+        assert read.read_cached(os.fsencode(path), path.stat()) == content
+    listed = path.stat()
+    path.write_bytes(b"longer" * 1000)
+    assert read.read_cached(os.fsencode(path), listed) is None
+    path.write_bytes(b"y" * 5000)
+    os.utime(path, ns=(1, 1))
+    assert read.read_cached(os.fsencode(path), listed) is None
+    path.unlink()
+    assert read.read_cached(os.fsencode(path), listed) is None
+    path.mkdir()
+    assert read.read_cached(os.fsencode(path), listed) is None
 
 
 async def test_a_long_first_backup_is_estimated_meanwhile(source: Path) -> None:
