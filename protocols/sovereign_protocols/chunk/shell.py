@@ -56,8 +56,8 @@ class Wire:
             with trio.move_on_at(patience) as scope:
                 while not await self._receive_turn():
                     pass
+            if not scope.cancelled_caught:
                 return
-            assert scope.cancelled_caught
             if trio.current_time() >= self._core.deadline:
                 raise RemoteProtocolError(ErrorCode.TIMEOUT, "the peer is too slow")
 

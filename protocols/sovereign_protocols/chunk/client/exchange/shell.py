@@ -35,7 +35,7 @@ Request = Callable[[int], Message]
 
 # Chunks are hashed in threads in batches of this size, so that the window goes on opening while they are; less than
 # the second is not worth the way there.
-_HASH_BATCH_BYTES: Final = 1024**2
+_HASH_BATCH_BYTES: Final = 2 * 1024**2
 _HASH_INLINE_BYTES: Final = 32 * 1024
 _HASH_THREADS: Final = 2
 # How much a caller takes before the server hears of it.
