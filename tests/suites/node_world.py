@@ -25,6 +25,16 @@ LOOPBACK = ("/ip4/127.0.0.1/tcp/0",)
 PASSPHRASE = "correct horse"
 
 
+class Calendar:
+    """Wall time that a test can move on."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0
+
+    def __call__(self) -> int:
+        return wall_clock() + self.ahead_s
+
+
 @dataclass
 class Device:
     """A running node and how to ask it."""

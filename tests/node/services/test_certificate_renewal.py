@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import keyring
-import keyring.backends.null
 import pytest
-from node_world import PASSPHRASE, open_world
+from node_world import PASSPHRASE, Calendar, open_world
 
-from sovereign_node.clock import wall_clock
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.services.own_identity import CERTIFICATE_LIFETIME_S
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _no_keyring() -> Iterator[None]:
-    before = keyring.get_keyring()
-    keyring.set_keyring(keyring.backends.null.Keyring())
-    yield
-    keyring.set_keyring(before)
-
-
-class Calendar:
-    ahead_s = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead_s
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_keyring")]
 
 
 async def test_a_certificate_is_renewed_with_passphrase_or_kit(tmp_path: Path) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-import keyring
-import keyring.backends.null
 import pytest
 import trio
-from node_world import Device, World, open_world
+from node_world import Calendar, Device, World, open_world
 
 from sovereign_node.clock import wall_clock
 from sovereign_node.services.orphans import MIN_AGE_S, FirstSeen
@@ -19,23 +16,7 @@ from sovereign_node.services.targets import RemoteTarget
 
 DAY_S = 86400
 
-
-@pytest.fixture(autouse=True)
-def _no_keyring() -> Iterator[None]:
-    before = keyring.get_keyring()
-    keyring.set_keyring(keyring.backends.null.Keyring())
-    yield
-    keyring.set_keyring(before)
-
-
-class Calendar:
-    """Wall time that a test can move on."""
-
-    def __init__(self) -> None:
-        self.ahead_s = 0
-
-    def __call__(self) -> int:
-        return wall_clock() + self.ahead_s
+pytestmark = pytest.mark.usefixtures("no_keyring")
 
 
 async def start_pair(world: World) -> tuple[Device, Device]:

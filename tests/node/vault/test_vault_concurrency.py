@@ -96,13 +96,15 @@ async def test_forgetting_in_the_middle_of_a_backup_leaves_no_segment_behind(pai
     assert (await fresh.verify(read_data=1.0)).errors == ()
 
 
-async def test_what_was_marked_before_a_backup_goes_on_is_taken_back(pair: Pair, tmp_path: Path) -> None:
+class Killed(Exception):
+    pass
+
+
+async def kill_backup(pair: Pair) -> Path:
+    """Let the laptop's backup end just before its head is published; return its source."""
     source = pair.laptop_files
     (source / "large").write_bytes(os.urandom(9_000_000))
     age(source)
-
-    class Killed(Exception):
-        pass
 
     async def kill() -> None:
         raise Killed
@@ -110,6 +112,11 @@ async def test_what_was_marked_before_a_backup_goes_on_is_taken_back(pair: Pair,
     pair.target.before["set_head"] = kill
     with pytest.raises(Killed):
         await pair.laptop.backup(whole(source))
+    return source
+
+
+async def test_what_was_marked_before_a_backup_goes_on_is_taken_back(pair: Pair, tmp_path: Path) -> None:
+    source = await kill_backup(pair)
     # Another device of the owner takes them for garbage, since no head lists them.
     await pair.target.delete(list(pair.target.chunks))
     report = await pair.laptop.backup(whole(source))
@@ -118,19 +125,7 @@ async def test_what_was_marked_before_a_backup_goes_on_is_taken_back(pair: Pair,
 
 
 async def test_what_is_gone_before_a_backup_goes_on_is_stored_again(pair: Pair, tmp_path: Path) -> None:
-    source = pair.laptop_files
-    (source / "large").write_bytes(os.urandom(9_000_000))
-    age(source)
-
-    class Killed(Exception):
-        pass
-
-    async def kill() -> None:
-        raise Killed
-
-    pair.target.before["set_head"] = kill
-    with pytest.raises(Killed):
-        await pair.laptop.backup(whole(source))
+    source = await kill_backup(pair)
     pair.target.chunks.clear()
     report = await pair.laptop.backup(whole(source))
     assert report.bytes_new > 8_000_000
