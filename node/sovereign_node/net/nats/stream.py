@@ -195,7 +195,7 @@ class TunnelStream(trio.abc.HalfCloseableStream):
         """Send everything, in frames, waiting for the peer's credit and the connection's queue."""
         with self._only_sender():
             self._check_sendable()
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
             view = memoryview(data)
             offset = 0
             while offset < len(view):
@@ -204,6 +204,8 @@ class TunnelStream(trio.abc.HalfCloseableStream):
                 piece = view[offset : offset + count]
                 self._send_piece(piece if isinstance(data, bytes) else bytes(piece))
                 offset += count
+            # Others get their turn after what was queued has woken the writer: a question leaves a turn earlier.
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _send_piece(self, piece: bytes | memoryview) -> None:
         head = self._tunnel.send_data(len(piece))
