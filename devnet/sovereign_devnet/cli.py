@@ -217,6 +217,9 @@ def bench(
     document = run_benchmarks(only or [], quick=quick, full=full, rounds=rounds, folder=folder, write=write)
     if output is not None:
         save_json(document, output)
+    failed = [name for name, part in document["parts"].items() if part["failed"]]
+    if failed:
+        raise DevnetError(f"these parts failed: {', '.join(failed)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Corpora change as they should, tools are driven as their users do, and ratios become bars."""
 
+import os
 import shutil
 
 import pytest
@@ -48,6 +49,30 @@ def test_ratios_become_bars():
     rows = part.tables[0].rows
     assert [row[0] for row in rows[:2]] == ["sovereign", "restic"]
     assert rows[-1][0].startswith("floor")
+    processes = part.tables[1].rows
+    assert processes == [["database", name, "laptop", 5.0, 5.0, 300.0] for name in ("sovereign", "restic")]
+
+
+def test_the_machine_limits_the_lead_over_others():
+    part = report_of(samples_of(OURS, 4.0, 1_000) | samples_of("restic", 10.0, 20_000))
+    possible = {bar.name: bar.possible for bar in part.bars}
+    cores = os.cpu_count() or 1
+    # A gigabyte takes 4 s of processor time to back up and 2 s to restore.
+    assert possible["database: first backup / restic"] == pytest.approx(10.0 * cores / 4.0)
+    assert possible["database: restore / restic"] == pytest.approx(10.0 * cores / 2.0)
+
+
+def test_a_way_without_a_restore_has_gaps():
+    samples = samples_of(OURS, 4.0, 1_000) | samples_of("restic", 10.0, 20_000)
+    corpora = {"database": (10**9, 1, "100 rows changed")}
+    floor = {"read": 1.0, "backup": 4.0, "restore": 2.0, "ratio": 0.5}
+    samples |= {("other", *key[1:]): taken for key, taken in samples.items() if key[2] != "restore"}
+    names = {OURS: "sovereign", "other": "another"}
+    part = build_report(samples, corpora, {"database": floor}, names, [])
+    row = next(row for row in part.tables[0].rows if row[0] == "another")
+    assert row[1] is not None
+    assert row[6:8] == [None, None]
+    assert part.data["plot"]["restore"]["database"] == {"sovereign": 250.0}
 
 
 def test_without_restic_there_are_no_bars_against_it():

@@ -31,7 +31,14 @@ def example_document() -> dict:
 def test_a_bar_is_met_or_missed():
     bars = example_part().as_json()["bars"]
     assert [bar["met"] for bar in bars] == [True, False]
-    assert bars[1] == {"name": "smaller", "value": 500, "bar": "<= 400", "unit": "MB", "met": False}
+    assert bars[1] == {
+        "name": "smaller",
+        "value": 500,
+        "bar": "<= 400",
+        "unit": "MB",
+        "met": False,
+        "possible": None,
+    }
 
 
 def test_tables_are_markdown():
@@ -44,6 +51,34 @@ def test_tables_are_markdown():
     assert "**missed**" in text
     assert "borg: not on PATH" in text
     assert "Load average 1.0 before, 2.0 after" in text
+
+
+def test_a_limit_of_the_machine_stands_beside_its_bar():
+    bars = [Bar("faster", 1.5, ">=", 2.0, possible=1.75), Bar("smaller", 500.0, "<=", 400.0, "MB")]
+    part = Part([], bars).as_json() | {"load": [0.0, 0.0], "seconds": 1.0}
+    text = render_tables("example", part)
+    assert "| bar | measured | to reach |  | limit of this machine |" in text
+    assert "| faster | 1.5 | >= 2 | **missed** | 1.75 |" in text
+    assert "| smaller | 500 MB | <= 400 | **missed** |  |" in text
+    assert "faster is 1.5, bar >= 2; limit of this machine 1.75" in render_summary({"parts": {"example": part}})
+
+
+def test_a_part_that_fails_costs_no_other_figures(monkeypatch, capsys, tmp_path):
+    def measure(_settings: Settings) -> Part:
+        if failing:
+            raise RuntimeError("no such server")
+        return example_part()
+
+    monkeypatch.setattr(runner, "_measure", lambda name: measure)
+    failing = False
+    runner.run_benchmarks(["nats"], quick=True, folder=tmp_path, write=tmp_path / "docs")
+    failing = True
+    document = runner.run_benchmarks(["floors,nats"], quick=True, folder=tmp_path, write=tmp_path / "docs")
+    assert [part["failed"] for part in document["parts"].values()] == ["RuntimeError: no such server"] * 2
+    assert "failed, floors: RuntimeError: no such server" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "docs" / "results.json").read_text())["parts"]
+    assert kept["nats"]["tables"]
+    assert "**Failed**" in (tmp_path / "docs" / "README.md").read_text()
 
 
 def test_the_summary_names_what_is_missed():

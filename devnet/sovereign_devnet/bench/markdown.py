@@ -20,6 +20,8 @@ def render_tables(name: str, part: dict[str, Any], level: int = 2) -> str:
         lines += [f"**{table['title']}**", "", *_table(table["columns"], table["rows"]), ""]
         if table["note"]:
             lines += [table["note"], ""]
+    if part.get("failed"):
+        lines += [f"**Failed**, what it had measured is lost: {part['failed']}", ""]
     lines += [*_bars(part["bars"])]
     if part["skipped"]:
         lines += [f"Not measured: {'; '.join(part['skipped'])}.", ""]
@@ -33,15 +35,28 @@ def render_summary(document: dict[str, Any]) -> str:
     bars = [(name, bar) for name, part in document["parts"].items() for bar in part["bars"]]
     missed = [(name, bar) for name, bar in bars if not bar["met"]]
     lines = [f"{len(bars) - len(missed)} of {len(bars)} bars are met."]
-    lines += [f"- missed, {name}: {bar['name']} is {_with_unit(bar)}, bar {bar['bar']}" for name, bar in missed]
+    lines += [f"- missed, {name}: {_verdict(bar)}" for name, bar in missed]
+    failed = [(name, part["failed"]) for name, part in document["parts"].items() if part.get("failed")]
+    lines += [f"- failed, {name}: {reason}" for name, reason in failed]
     return "\n".join(lines)
+
+
+def _verdict(bar: dict[str, Any]) -> str:
+    text = f"{bar['name']} is {_with_unit(bar)}, bar {bar['bar']}"
+    if bar.get("possible") is None:
+        return text
+    return f"{text}; limit of this machine {_cell(bar['possible'])}"
 
 
 def _bars(bars: list[dict[str, Any]]) -> list[str]:
     if not bars:
         return []
+    columns = ["bar", "measured", "to reach", ""]
     rows = [[bar["name"], _with_unit(bar), bar["bar"], "met" if bar["met"] else "**missed**"] for bar in bars]
-    return [*_table(["bar", "measured", "to reach", ""], rows), ""]
+    if any(bar.get("possible") is not None for bar in bars):
+        columns.append("limit of this machine")
+        rows = [[*row, bar.get("possible")] for row, bar in zip(rows, bars, strict=True)]
+    return [*_table(columns, rows), ""]
 
 
 def _with_unit(bar: dict[str, Any]) -> str:

@@ -26,6 +26,8 @@ def measure_transport(settings: Settings) -> Part:
                 bulk["mb_per_s"],
                 bulk["send_cpu_s_per_gb"],
                 bulk["receive_cpu_s_per_gb"],
+                bulk["send_peak_rss_mb"],
+                bulk["receive_peak_rss_mb"],
                 *latencies,
                 figures.get("round_trip_under_bulk", {}).get("p99_ms"),
             ]
@@ -35,6 +37,8 @@ def measure_transport(settings: Settings) -> Part:
         "MB/s",
         "send CPU s/GB",
         "receive CPU s/GB",
+        "send RSS MB",
+        "receive RSS MB",
         "connect ms",
         "new stream ms",
         "64 B round trip ms",
@@ -127,7 +131,7 @@ def measure_nats(settings: Settings) -> Part:
 
 def _bar(name: str, bar: dict[str, Any]) -> Bar:
     sign, limit = bar["bar"].split()
-    return Bar(name, bar["value"], sign, float(limit))
+    return Bar(name, bar["value"], sign, float(limit), possible=bar["possible"])
 
 
 def _parsed(text: str, value: float) -> Bar:

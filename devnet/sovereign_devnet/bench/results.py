@@ -23,6 +23,7 @@ class Bar:
         sign: ``>=`` or ``<=``.
         limit: to be reached.
         unit: of both.
+        possible: the best that this machine allows, computed from floors of the same run; None if that is unknown.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Bar:
     sign: str
     limit: float
     unit: str = ""
+    possible: float | None = None
 
     @property
     def met(self) -> bool:
@@ -39,7 +41,14 @@ class Bar:
     def as_json(self) -> dict[str, Any]:
         """Return the bar as JSON."""
         limit = f"{self.sign} {self.limit:g}"
-        return {"name": self.name, "value": rounded(self.value), "bar": limit, "unit": self.unit, "met": self.met}
+        return {
+            "name": self.name,
+            "value": rounded(self.value),
+            "bar": limit,
+            "unit": self.unit,
+            "met": self.met,
+            "possible": rounded(self.possible),
+        }
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ import json
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sovereign_devnet.bench.markdown import render_summary, render_tables
+from sovereign_devnet.bench.publish import publish
 from sovereign_devnet.bench.results import Part, Settings, describe_machine, load_average
 from sovereign_devnet.errors import DevnetError
 
@@ -53,7 +55,7 @@ def run_benchmarks(
         write: folder for README.md, the figures and the plots, kept as they are if None.
 
     Returns:
-        All figures, JSON-able.
+        All figures, JSON-able; a part that failed has the reason as ``failed`` and no figures.
 
     Raises:
         DevnetError: a part is unknown.
@@ -66,21 +68,29 @@ def run_benchmarks(
         "parts": {},
     }
     for name in chosen:
-        load_before, started = load_average(), time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="sovereign-bench-", dir=folder) as below:
-            settings = Settings(Path(below), quick, full, document["rounds"], _say)
-            _say(name)
-            part = _measure(name)(settings)
-        facts = {"load": [load_before, load_average()], "seconds": round(time.monotonic() - started, 1)}
-        document["parts"][name] = part.as_json() | facts
+        document["parts"][name] = _run_part(name, document["rounds"], quick=quick, full=full, folder=folder)
         sys.stdout.write(render_tables(name, document["parts"][name]) + "\n")
         sys.stdout.flush()
+        if write is not None:
+            # After each part: what was measured stays, whatever comes after it.
+            publish(document, write)
     sys.stdout.write(render_summary(document) + "\n")
-    if write is not None:
-        from sovereign_devnet.bench.publish import publish
-
-        publish(document, write)
     return document
+
+
+def _run_part(name: str, rounds: int, *, quick: bool, full: bool, folder: Path | None) -> dict[str, Any]:
+    load_before, started = load_average(), time.monotonic()
+    _say(name)
+    failed = ""
+    try:
+        with tempfile.TemporaryDirectory(prefix="sovereign-bench-", dir=folder) as below:
+            part = _measure(name)(Settings(Path(below), quick, full, rounds, _say))
+    except Exception as error:  # noqa: BLE001 - one part must not cost the figures of the others
+        traceback.print_exception(error)
+        part, failed = Part(), f"{type(error).__name__}: {error}"
+    seconds = round(time.monotonic() - started, 1)
+    _say(f"{name} took {seconds:.0f} s")
+    return part.as_json() | {"failed": failed, "load": [load_before, load_average()], "seconds": seconds}
 
 
 def choose_parts(only: Sequence[str]) -> list[str]:
