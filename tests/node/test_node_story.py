@@ -204,7 +204,7 @@ async def test_quota_is_enforced_before_bytes_are_sent(tmp_path: Path) -> None:
         with pytest.raises(NodeError) as caught:
             await contract_with(laptop, provider, 10_000_000_000)
         assert caught.value.exit_code == ExitCode.STORAGE_FULL
-        assert "bytes free" in caught.value.message
+        assert "not enough room" in caught.value.message
 
 
 async def test_every_listing_answers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -58,104 +59,109 @@ class RepairParameters:
 
 def operations(node: Node) -> list[Operation]:
     """Return the operations of this family."""
-
-    async def verify(parameters: VerifyParameters, report: ReportProgress) -> Any:
-        if not 0 <= parameters.read_data_percent <= 100:
-            raise NodeError("bad_request", "a percentage goes from 0 to 100", "", ExitCode.USAGE)
-        total: dict[str, Any] = {
-            "chunks_checked": 0,
-            "bytes_checked": 0,
-            "snapshots_checked": 0,
-            "errors": [],
-            "repaired": [],
-            "lost": [],
-        }
-        started = trio.current_time()
-        for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
-            async with node.projects.open(project) as opened, forward_progress(report) as on_progress:
-                done = await opened.vault.verify(
-                    read_data=parameters.read_data_percent / 100,
-                    repair=parameters.repair,
-                    on_progress=on_progress,
-                )
-            total["chunks_checked"] += done.chunks_checked
-            total["bytes_checked"] += done.bytes_read
-            total["snapshots_checked"] += done.snapshots
-            total["errors"] += [_verify_error(item) for item in done.errors]
-            total["repaired"] += done.repaired
-            total["lost"] += done.lost
-        return total | {"seconds": round(trio.current_time() - started, 3)}
-
-    async def forget(parameters: ForgetParameters, _report: ReportProgress) -> Any:
-        policy = ForgetPolicy(
-            last=parameters.keep_last,
-            daily=parameters.keep_daily,
-            weekly=parameters.keep_weekly,
-            monthly=parameters.keep_monthly,
-            yearly=parameters.keep_yearly,
-            within_s=parameters.keep_within_s,
-        )
-        if policy.empty and not parameters.snapshots:
-            raise NodeError(
-                "no_rule", "nothing says what to keep", "use --keep-last 7, --keep-daily 30, …", ExitCode.USAGE
-            )
-        project = await trio.to_thread.run_sync(node.projects.find, parameters.project)
-        async with node.projects.open(project, for_writing=not parameters.dry_run) as opened:
-            plan = await opened.vault.forget(
-                policy, snapshots=parameters.snapshots or [], dry_run=parameters.dry_run
-            )
-        return {
-            "project": project.project_id.hex(),
-            "keep": [
-                {"id": item.snapshot_id.hex(), "time": item.content.created_at, "reasons": list(reasons)}
-                for item, reasons in plan.keep
-            ],
-            "remove": [{"id": item.snapshot_id.hex(), "time": item.content.created_at} for item in plan.forget],
-            "dry_run": parameters.dry_run,
-        }
-
-    async def gc(parameters: GcParameters, _report: ReportProgress) -> Any:
-        started = trio.current_time()
-        total = dict.fromkeys(
-            ("chunks_kept", "chunks_deleted", "chunks_repacked", "bytes_deleted", "bytes_sent"), 0
-        )
-        failed: list[str] = []
-        for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
-            async with node.projects.open(project, for_writing=not parameters.dry_run) as opened:
-                done = await opened.vault.gc(dry_run=parameters.dry_run)
-            total["chunks_kept"] += done.chunks_kept
-            total["chunks_deleted"] += done.chunks_deleted
-            total["chunks_repacked"] += done.chunks_repacked
-            total["bytes_deleted"] += done.bytes_freed
-            total["bytes_sent"] += done.bytes_sent
-            failed += done.failed_targets
-        if parameters.project is None:
-            total |= await _collect_orphans(node, parameters, failed)
-        return total | {
-            "dry_run": parameters.dry_run,
-            "failed_targets": sorted(set(failed)),
-            "delete_after_at": await trio.to_thread.run_sync(_delete_after_at, node),
-            "seconds": round(trio.current_time() - started, 3),
-        }
-
-    async def repair_index(parameters: RepairParameters, _report: ReportProgress) -> Any:
-        started = trio.current_time()
-        total = dict.fromkeys(("segments", "blobs", "chunks", "chunks_read", "snapshots_recovered"), 0)
-        unreadable: list[str] = []
-        for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
-            async with node.projects.open(project) as opened:
-                done = await opened.vault.repair_index()
-            for name in total:
-                total[name] += getattr(done, name)
-            unreadable += done.unreadable
-        return total | {"unreadable": unreadable, "seconds": round(trio.current_time() - started, 3)}
-
     return [
-        Operation("verify", "Check snapshots and stored data", VerifyParameters, verify, streams=True),
-        Operation("forget", "Drop snapshots by a rule", ForgetParameters, forget),
-        Operation("gc", "Delete chunks that no snapshot needs", GcParameters, gc, streams=True),
-        Operation("repair_index", "Rebuild the local index", RepairParameters, repair_index, streams=True),
+        Operation(
+            "verify", "Check snapshots and stored data", VerifyParameters, partial(_verify, node), streams=True
+        ),
+        Operation("forget", "Drop snapshots by a rule", ForgetParameters, partial(_forget, node)),
+        Operation("gc", "Delete chunks that no snapshot needs", GcParameters, partial(_gc, node), streams=True),
+        Operation(
+            "repair_index", "Rebuild the local index", RepairParameters, partial(_repair_index, node), streams=True
+        ),
     ]
+
+
+async def _verify(node: Node, parameters: VerifyParameters, report: ReportProgress) -> Any:
+    if not 0 <= parameters.read_data_percent <= 100:
+        raise NodeError("bad_request", "a percentage goes from 0 to 100", "", ExitCode.USAGE)
+    total: dict[str, Any] = {
+        "chunks_checked": 0,
+        "bytes_checked": 0,
+        "snapshots_checked": 0,
+        "errors": [],
+        "repaired": [],
+        "lost": [],
+    }
+    started = trio.current_time()
+    for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
+        async with node.projects.open(project) as opened, forward_progress(report) as on_progress:
+            done = await opened.vault.verify(
+                read_data=parameters.read_data_percent / 100,
+                repair=parameters.repair,
+                on_progress=on_progress,
+            )
+        total["chunks_checked"] += done.chunks_checked
+        total["bytes_checked"] += done.bytes_read
+        total["snapshots_checked"] += done.snapshots
+        total["errors"] += [_verify_error(item) for item in done.errors]
+        total["repaired"] += done.repaired
+        total["lost"] += done.lost
+    return total | {"seconds": round(trio.current_time() - started, 3)}
+
+
+async def _forget(node: Node, parameters: ForgetParameters, _report: ReportProgress) -> Any:
+    policy = ForgetPolicy(
+        last=parameters.keep_last,
+        daily=parameters.keep_daily,
+        weekly=parameters.keep_weekly,
+        monthly=parameters.keep_monthly,
+        yearly=parameters.keep_yearly,
+        within_s=parameters.keep_within_s,
+    )
+    if policy.empty and not parameters.snapshots:
+        raise NodeError(
+            "no_rule", "nothing says what to keep", "use --keep-last 7, --keep-daily 30, …", ExitCode.USAGE
+        )
+    project = await trio.to_thread.run_sync(node.projects.find, parameters.project)
+    async with node.projects.open(project, for_writing=not parameters.dry_run) as opened:
+        plan = await opened.vault.forget(policy, snapshots=parameters.snapshots or [], dry_run=parameters.dry_run)
+    return {
+        "project": project.project_id.hex(),
+        "keep": [
+            {"id": item.snapshot_id.hex(), "time": item.content.created_at, "reasons": list(reasons)}
+            for item, reasons in plan.keep
+        ],
+        "remove": [{"id": item.snapshot_id.hex(), "time": item.content.created_at} for item in plan.forget],
+        "dry_run": parameters.dry_run,
+    }
+
+
+async def _gc(node: Node, parameters: GcParameters, _report: ReportProgress) -> Any:
+    if parameters.orphan_age_s < 0:
+        raise NodeError("bad_request", "an age is not negative", "", ExitCode.USAGE)
+    started = trio.current_time()
+    total = dict.fromkeys(("chunks_kept", "chunks_deleted", "chunks_repacked", "bytes_deleted", "bytes_sent"), 0)
+    failed: list[str] = []
+    for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
+        async with node.projects.open(project, for_writing=not parameters.dry_run) as opened:
+            done = await opened.vault.gc(dry_run=parameters.dry_run)
+        total["chunks_kept"] += done.chunks_kept
+        total["chunks_deleted"] += done.chunks_deleted
+        total["chunks_repacked"] += done.chunks_repacked
+        total["bytes_deleted"] += done.bytes_freed
+        total["bytes_sent"] += done.bytes_sent
+        failed += done.failed_targets
+    if parameters.project is None:
+        total |= await _collect_orphans(node, parameters, failed)
+    return total | {
+        "dry_run": parameters.dry_run,
+        "failed_targets": sorted(set(failed)),
+        "delete_after_at": await trio.to_thread.run_sync(_delete_after_at, node),
+        "seconds": round(trio.current_time() - started, 3),
+    }
+
+
+async def _repair_index(node: Node, parameters: RepairParameters, _report: ReportProgress) -> Any:
+    started = trio.current_time()
+    total = dict.fromkeys(("segments", "blobs", "chunks", "chunks_read", "snapshots_recovered"), 0)
+    unreadable: list[str] = []
+    for project in await trio.to_thread.run_sync(node.projects.chosen, parameters.project):
+        async with node.projects.open(project) as opened:
+            done = await opened.vault.repair_index()
+        for name in total:
+            total[name] += getattr(done, name)
+        unreadable += done.unreadable
+    return total | {"unreadable": unreadable, "seconds": round(trio.current_time() - started, 3)}
 
 
 async def _collect_orphans(node: Node, parameters: GcParameters, failed: list[str]) -> dict[str, int]:

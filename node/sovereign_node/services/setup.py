@@ -103,28 +103,9 @@ def create_identity(
     check_passphrase(passphrase)
     at = wall_clock()
     network_id = network_id_of(config)
-    kit, root, keys, user_key = (
-        RecoveryKit.generate(),
-        IdentityRoot.generate(),
-        DeviceKeys.generate(),
-        EncryptionKey.generate(),
-    )
-    anchor = root.new_anchor(kit.signing_key.public)
-    genesis = build_genesis(
-        root.signing_key,
-        anchor,
-        recovery_enc_pk=kit.encryption_key.public,
-        user_pk=user_key.public,
-        at=at,
-        network_id=network_id,
-    )
-    log = IdentityLog(genesis, network_id=network_id)
+    kit, root, keys = RecoveryKit.generate(), IdentityRoot.generate(), DeviceKeys.generate()
+    log, secrets = _begin_log(kit, root, at=at, network_id=network_id)
     certify_device(root, log, keys, config.roles, at=at, network_id=network_id)
-    secrets = IdentitySecrets(
-        kit.locator,
-        seal_to_recovery(kit.encryption_key.public, ROOT_BOX_CONTEXT, root.seed),
-        (user_key.seed,),
-    )
     with new_device(root_dir, config) as data_dir:
         state = write_device(data_dir, config, keys, log, secrets, at=at, network_id=network_id)
         state.audit.record(keys.public.hex(), "identity_created", log.identity_id.hex(), "ok", at=at)
@@ -142,6 +123,23 @@ def create_identity(
         )
         hand_over(result)
     return result
+
+
+def _begin_log(
+    kit: RecoveryKit, root: IdentityRoot, *, at: int, network_id: bytes
+) -> tuple[IdentityLog, IdentitySecrets]:
+    """Return the log of a new identity, without devices, and what each of its devices will hold."""
+    user_key = EncryptionKey.generate()
+    genesis = build_genesis(
+        root.signing_key,
+        root.new_anchor(kit.signing_key.public),
+        recovery_enc_pk=kit.encryption_key.public,
+        user_pk=user_key.public,
+        at=at,
+        network_id=network_id,
+    )
+    root_box = seal_to_recovery(kit.encryption_key.public, ROOT_BOX_CONTEXT, root.seed)
+    return IdentityLog(genesis, network_id=network_id), IdentitySecrets(kit.locator, root_box, (user_key.seed,))
 
 
 def build_config(options: DeviceOptions) -> Config:
