@@ -31,8 +31,10 @@ RELAYED_PATIENCE_S = 60.0
 DIRECT_PATIENCE_S = 5.0
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 4.0
-# A provider that takes sessions and breaks each of them is given up after so many without one finished call.
+# A provider that takes sessions and breaks each of them is given up after so many without one finished call; one that
+# lasted for a while was of use, whatever its calls were.
 MAX_FRUITLESS = 5
+OF_USE_S = 30.0
 MOVE_PAUSE_S = 10.0
 
 
@@ -41,6 +43,7 @@ class _Held:
 
     def __init__(self) -> None:
         self.client: ChunkClient | None = None
+        self.opened_at = trio.current_time()
         self.path = ""
         self.error: NodeError | None = None
         self.settled = trio.Event()
@@ -149,7 +152,8 @@ class LastingSession:
         async with self._renewing:
             if self._held.client is not lost:
                 return
-            self._fruitless += 1
+            is_of_use = trio.current_time() - self._held.opened_at > OF_USE_S
+            self._fruitless = 1 if is_of_use else self._fruitless + 1
             if self._held.error is not None or self._fruitless > MAX_FRUITLESS:
                 raise error
             log.info("session_lost", peer_id=self._peer_id, path=self._held.path)

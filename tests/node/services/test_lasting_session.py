@@ -13,7 +13,7 @@ import trio.testing
 
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.net.paths import BEST_RANK, DIRECT, RELAYED, rank_of_path
-from sovereign_node.services.lasting_session import MAX_FRUITLESS, open_lasting_session
+from sovereign_node.services.lasting_session import MAX_FRUITLESS, OF_USE_S, open_lasting_session
 from sovereign_protocols.errors import ConnectionLostError, ErrorCode, RemoteError
 
 
@@ -127,6 +127,16 @@ async def test_a_provider_that_breaks_every_session_is_given_up() -> None:
         with pytest.raises(ConnectionLostError):
             await session.call(Client.ask)
     assert len(provider.clients) == MAX_FRUITLESS + 1
+
+
+async def test_a_long_download_may_lose_many_sessions_that_were_of_use(autojump_clock: object) -> None:
+    provider = Provider(RELAYED)
+    async with provider.session() as session:
+        for number in range(2 * MAX_FRUITLESS):
+            with session.use() as client:
+                await trio.sleep(OF_USE_S + 1)
+            await session.renew(client, ConnectionLostError("gone"))
+            assert len(provider.clients) == number + 2
 
 
 async def test_other_errors_come_out_at_once() -> None:
