@@ -31,8 +31,8 @@ RELAYED_PATIENCE_S = 60.0
 DIRECT_PATIENCE_S = 5.0
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 4.0
-# A provider that takes sessions and breaks each of them is given up after so many without one finished call; one that
-# lasted for a while was of use, whatever its calls were.
+# A provider that takes sessions and breaks each of them is given up after so many without one finished call. A
+# session that lasted for a while was of use, whatever its calls were.
 MAX_FRUITLESS = 5
 OF_USE_S = 30.0
 MOVE_PAUSE_S = 10.0
