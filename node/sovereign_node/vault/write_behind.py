@@ -12,8 +12,9 @@ LARGE_BYTES = 256 * 1024
 # What was written last, and is probably not on the disk yet.
 _LAG_BYTES = 64 * 1024 * 1024
 _MOST_PIECES = 128
-# A disk that takes longer for one piece is slower than the restore; waiting for it would be no gain.
-_PATIENCE_S = 0.1
+# A disk that takes less than this in a second of waiting is slower than the restore; waiting on would be no gain.
+_SLOW_BYTES_PER_S = 64 * 1024 * 1024
+_PATIENCE_S = 1.0
 
 
 class WriteBehind:
@@ -31,6 +32,8 @@ class WriteBehind:
         self._lock = threading.Lock()
         self._written: deque[tuple[int, int, int]] = deque()
         self._written_bytes = 0
+        self._total_bytes = 0
+        self._waited_s = 0.0
         self._is_worth_it = hasattr(os, "posix_fadvise")
 
     def wrote(self, descriptor: int, at: int, size_bytes: int) -> None:
@@ -43,8 +46,12 @@ class WriteBehind:
             self._written.append((os.dup(descriptor), at, size_bytes))
             self._written_bytes += size_bytes
         self._drop(self._lag_bytes, _MOST_PIECES)
-        if time.monotonic() - started > _PATIENCE_S:
-            self._is_worth_it = False
+        with self._lock:
+            self._waited_s += time.monotonic() - started
+            self._total_bytes += size_bytes
+            is_slow = self._total_bytes < self._waited_s * _SLOW_BYTES_PER_S
+            if self._waited_s > _PATIENCE_S and is_slow:
+                self._is_worth_it = False
 
     def close(self) -> None:
         """Let go of all files."""
