@@ -130,6 +130,8 @@ FRAMES = [
     frame(48, "GrantNote", {"grant": RAW["grant"]}),
     frame(49, "SponsorQuery", {"contract": ID, "period": 0}),
     frame(50, "SponsorAnswer", {"customer_terms": b"c", "provider_terms": b"p", "statements": [RAW["statement"]]}),
+    frame(51, "TransferQuery", {"contract": ID}),
+    frame(52, "TransferList", {"receipts": [RAW["transfer"]]}),
 ]
 BAD_FRAMES = [
     frame(99, "unknown type", {}),

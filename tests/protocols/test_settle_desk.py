@@ -228,6 +228,7 @@ async def test_a_period_over_the_wire(world: SettleWorld, nursery: trio.Nursery)
         assert [r.body.seq for r in await client.receipts(world.contract_id)] == [1, 2, 3, 4]
         assert [r.body.seq for r in await client.receipts(world.contract_id, after=3)] == [4]
         await client.send_transfer(transfer(world))
+        assert await client.transfers(world.contract_id) == [transfer(world)]
         report = await client.report(world.contract_id)
         dispute = MeterDispute(world.contract_id, report.content_hash, 0, 0, 0, 0, NOW)
         await client.dispute(sign_body(dispute, CUSTOMER.device_key))
@@ -278,7 +279,8 @@ def test_every_message_round_trips() -> None:
         m.ReportQuery(bytes(32)), m.ReportAnswer(b"r"), m.DisputeNote(b"d"), m.ReceiptQuery(bytes(32), 3),
         m.ReceiptList((b"a", b"b")), m.StatementQuery(bytes(32), 7), m.StatementAnswer(b"s"),
         m.StatementCosign(b"c"), m.Hello(1, b"c"), m.Refuse("busy", {}), m.CreditOffer(b"n"), m.CreditAnswer(b""),
-        m.NoticeQuery(bytes(32)), m.NoticeList((b"a",)),
+        m.NoticeQuery(bytes(32)), m.NoticeList((b"a",)), m.GrantNote(b"g"), m.SponsorQuery(bytes(32), 3),
+        m.SponsorAnswer(b"c", b"p", (b"s",)), m.TransferQuery(bytes(32)), m.TransferList((b"t",)),
     ]  # fmt: skip
     from sovereign_protocols.framing import PREFIX
     from sovereign_protocols.requests.wire import encode_message

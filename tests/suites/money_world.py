@@ -18,6 +18,7 @@ from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.chunkstore import UnknownContractError, Usage
 from sovereign_node.services.contract_book import agreement_statements, begin_accrual, contract_row
 from sovereign_node.services.money.book import MoneyBook
+from sovereign_node.services.money.bounds import OtherDevices
 from sovereign_node.services.money.customer_books import CustomerBooks
 from sovereign_node.services.money.desk import MoneyDesk
 from sovereign_node.services.money.notes import NoteKeeper
@@ -84,6 +85,7 @@ class MoneyWorld:
         self.tallies: dict[bytes, Tally] = {}
         self.market = World()
         self.made = 0
+        self.others = OtherDevices()
 
         def clock() -> int:
             return self.now
@@ -111,6 +113,7 @@ class MoneyWorld:
             CUSTOMER.device_key,
             clock,
             tally=lambda contract_id: self.tallies.get(contract_id, Tally()),
+            others=lambda: self.others,
         )
         self.desk = MoneyDesk(
             device_key=PROVIDER.device_key,

@@ -77,6 +77,14 @@ class MemoryLedgerBook:
         found = [signed for signed in self.messages.get("receipt", []) if signed.body.seq > after]
         return [signed.raw for signed in found[:limit]]
 
+    def transfers(self, contract_id, limit):
+        newest = {}
+        for signed in self.messages.get("transfer", []):
+            known = newest.setdefault(signed.signer, signed)
+            if known.body.bytes_in + known.body.bytes_out < signed.body.bytes_in + signed.body.bytes_out:
+                newest[signed.signer] = signed
+        return [signed.raw for signed in newest.values()][:limit]
+
     def statement(self, contract_id, period):
         return self.statements.get(period)
 

@@ -243,6 +243,16 @@ class SettlementMessages:
         )
         return [parse_signed(row["raw"], kind, network_id) for row in rows]
 
+    def newest_of_each(self, contract_id: bytes, kind: str, *, limit: int) -> list[bytes]:
+        """Read, as signed, the message with the highest number of each signer, those received last first."""
+        # With one max() the other columns are those of the row that has it.
+        rows = self._database.query(
+            "SELECT raw, received_at, max(number) FROM settlement_messages WHERE contract_id = ? AND kind = ?"
+            " GROUP BY signer ORDER BY received_at DESC, signer LIMIT ?",
+            (contract_id.hex(), kind, limit),
+        )
+        return [row["raw"] for row in rows]
+
     def all(self, contract_id: bytes, kind: type[Kind], network_id: bytes) -> list[Signed[Kind]]:
         """Read all messages of one kind, in the order of their numbers."""
         rows = self._database.query(

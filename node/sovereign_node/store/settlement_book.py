@@ -17,7 +17,7 @@ from sovereign_node.store.state import State
 from sovereign_protocols.errors import LocalProtocolError
 from sovereign_protocols.market.terms import Agreement, agree, parse_terms
 from sovereign_protocols.settle.accrual import Accrual, PeriodFigures, build_statement
-from sovereign_protocols.settle.bodies import CreditNote, PeriodStatement, Receipt, Voucher
+from sovereign_protocols.settle.bodies import CreditNote, PeriodStatement, Receipt, TransferReceipt, Voucher
 from sovereign_protocols.settle.lanes import EquivocationError, LaneHead
 from sovereign_protocols.settle.ledger import charge_postings, voucher_postings
 from sovereign_protocols.settle.meter import Meter
@@ -130,6 +130,10 @@ class StateSettlementBook:
     def receipts(self, contract_id: bytes, after: int, limit: int) -> Sequence[bytes]:
         """Read receipts with numbers above `after`, in order."""
         return self._state.settlement.page(contract_id, Receipt.KIND, after=after, limit=limit)
+
+    def transfers(self, contract_id: bytes, limit: int) -> Sequence[bytes]:
+        """Read the transfer receipt with the highest counters of each device."""
+        return self._state.settlement.newest_of_each(contract_id, TransferReceipt.KIND, limit=limit)
 
     def statement(self, contract_id: bytes, period: int) -> PeriodStatement | None:
         """Give the statement of a period as this side computed it, None while the period runs."""

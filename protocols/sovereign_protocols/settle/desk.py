@@ -76,6 +76,10 @@ class SettlementBook(Protocol):
         """Read receipts with numbers above `after`, in order."""
         ...
 
+    def transfers(self, contract_id: bytes, limit: int) -> Sequence[bytes]:
+        """Read the transfer receipt with the highest counters of each device, those that signed last first."""
+        ...
+
     def statement(self, contract_id: bytes, period: int) -> PeriodStatement | None:
         """Give the statement of a period as this side computes it, None while the period runs."""
         ...
@@ -107,6 +111,9 @@ class SettlementDesk(Desk[SettlementBook]):
                 return self._voucher(caller, raw)
             case m.TransferNote(receipt=raw):
                 return self._transfer(caller, raw)
+            case m.TransferQuery(contract=contract_id):
+                self._agreement(caller, contract_id)
+                return m.TransferList(tuple(self._book.transfers(contract_id, m.MAX_DEVICES)))
             case m.ReportQuery(contract=contract_id):
                 return self._report(caller, contract_id)
             case m.DisputeNote(dispute=raw):

@@ -21,6 +21,9 @@ MAX_RECEIPTS: Final = 32
 #: The acts of one contract that a party still has to know: the newest ones.
 MAX_NOTICES: Final = 16
 
+#: Devices of one identity whose transfer receipts are shown: those that signed last.
+MAX_DEVICES: Final = 40
+
 _SIGNED = bounded_bytes(MAX_SIGNED_BYTES)
 _ID = byte_string(32)
 
@@ -207,6 +210,24 @@ class SponsorAnswer(Message):
     statements: tuple[bytes, ...] = ()
 
 
+@dataclass(frozen=True)
+class TransferQuery(Message):
+    """Ask for the transfer receipts of the caller's identity."""
+
+    TYPE = 51
+    SCHEMA = fields_schema(contract=_ID)
+    contract: bytes
+
+
+@dataclass(frozen=True)
+class TransferList(Message):
+    """The newest transfer receipt of each device."""
+
+    TYPE = 52
+    SCHEMA = fields_schema(receipts=list_of(_SIGNED, MAX_DEVICES))
+    receipts: tuple[bytes, ...]
+
+
 KINDS: Final[tuple[type[Message], ...]] = (
     Hello,
     Refuse,
@@ -229,6 +250,8 @@ KINDS: Final[tuple[type[Message], ...]] = (
     GrantNote,
     SponsorQuery,
     SponsorAnswer,
+    TransferQuery,
+    TransferList,
 )
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
@@ -243,5 +266,6 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     NoticeQuery: NoticeList,
     GrantNote: Kept,
     SponsorQuery: SponsorAnswer,
+    TransferQuery: TransferList,
 }
 PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -49,6 +49,11 @@ class SettlementClient(RequestClient):
         kept = await self._ask(m.TransferNote(receipt.raw), m.Kept)
         self._check_kept(kept.hash, receipt)
 
+    async def transfers(self, contract_id: bytes) -> list[Signed[TransferReceipt]]:
+        """Ask for what the devices of the own identity handed in; whose they are, the caller checks."""
+        answer = await self._ask(m.TransferQuery(contract_id), m.TransferList)
+        return [parse_signed(raw, TransferReceipt, self._network_id) for raw in answer.receipts]
+
     async def dispute(self, dispute: Signed[MeterDispute]) -> None:
         """Hand in own figures against a report."""
         kept = await self._ask(m.DisputeNote(dispute.raw), m.Kept)

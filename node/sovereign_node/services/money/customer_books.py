@@ -13,32 +13,28 @@ from collections.abc import Sequence
 
 import structlog
 
+from sovereign_node.services.money.bounds import OverMeteredError
 from sovereign_node.services.money.customer_vouchers import VoucherSigner
-from sovereign_node.services.money.tally import MIN_CHUNK_BYTES
+from sovereign_node.services.money.tally import MIN_CHUNK_BYTES, Tally
 from sovereign_node.store.metrics import Metric
 from sovereign_protocols.market.offer import CLOCK_SKEW_S
 from sovereign_protocols.market.prices import UptimeCount
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.market.terms import BonusPayer
 from sovereign_protocols.settle.accrual import check_statement
-from sovereign_protocols.settle.bodies import MeterDispute, MeterReport, PeriodStatement, Receipt, Voucher
+from sovereign_protocols.settle.bodies import (
+    MeterDispute,
+    MeterReport,
+    PeriodStatement,
+    Receipt,
+    TransferReceipt,
+    Voucher,
+)
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import NO_HASH, Signed, sign_body
 from sovereign_protocols.settle.sponsor import statement_uptime
 
 log = structlog.get_logger(__name__)
-
-
-class OverMeteredError(Exception):
-    """A provider's figures are above what this device counted itself.
-
-    Args:
-        what: which figure.
-    """
-
-    def __init__(self, what: str) -> None:
-        super().__init__(what)
-        self.what = what
 
 
 class CustomerBooks(VoucherSigner):
@@ -101,10 +97,19 @@ class CustomerBooks(VoucherSigner):
         assert agreement is not None
         if meter.stored_bytes > agreement.terms.capacity_bytes:
             raise OverMeteredError("more is metered than the contract allows")
-        tally = self._tally(contract_id)
-        if self._shares() or (meter.stored_bytes <= tally.sent_bytes and meter.stored_chunks <= tally.sent_chunks):
-            return
-        raise OverMeteredError("more is metered than this device has stored")
+        self.bounds.check_stored(
+            contract_id,
+            "more is metered than this identity's devices have stored",
+            stored_bytes=meter.stored_bytes,
+            stored_chunks=meter.stored_chunks,
+        )
+
+    def sign_transfer(self, contract_id: bytes, tally: Tally) -> Signed[TransferReceipt]:
+        """Sign what this device moved itself; the bounds of its tally, never below the truth."""
+        receipt = TransferReceipt(
+            contract_id, self._key.public, tally.sent_bytes, tally.received_bytes, self._clock()
+        )
+        return sign_body(receipt, self._key, self._network_id)
 
     def given_up(self, contract_id: bytes) -> int:
         """Give how many chunks this device has deleted, as the provider acknowledged."""
@@ -154,13 +159,19 @@ class CustomerBooks(VoucherSigner):
         body = report.body
         if body.until_at > self._clock() + CLOCK_SKEW_S:
             raise OverMeteredError("the report ends in the future")
+        self.bounds.check_moved(
+            contract_id,
+            "more was moved than this identity's devices counted",
+            bytes_in=body.bytes_in,
+            bytes_out=body.bytes_out,
+        )
         own = self._own_reading(contract_id, body)
-        tally = self._tally(contract_id)
-        if not self._shares() and (
-            own.stored_chunks > max(0, tally.sent_chunks - given_up)
-            or own.stored_bytes > max(0, tally.sent_bytes - given_up * MIN_CHUNK_BYTES)
-        ):
-            raise OverMeteredError("deleted chunks are still metered")
+        self.bounds.check_stored(
+            contract_id,
+            "deleted chunks are still metered",
+            stored_bytes=own.stored_bytes + given_up * MIN_CHUNK_BYTES,
+            stored_chunks=own.stored_chunks + given_up,
+        )
         if body.byte_seconds != own.byte_seconds:
             raise OverMeteredError("the byte-seconds follow from no receipts")
         if body.bytes_in + body.bytes_out != own.bytes_in:
@@ -190,7 +201,7 @@ class CustomerBooks(VoucherSigner):
     def dispute(self, contract_id: bytes, report: Signed[MeterReport]) -> Signed[MeterDispute]:
         """Sign and keep the own figures against a report."""
         own = self._own_reading(contract_id, report.body)
-        tally = self._tally(contract_id)
+        tally = self.bounds.of(contract_id)
         dispute = MeterDispute(
             contract=contract_id,
             report=report.content_hash,
@@ -208,12 +219,11 @@ class CustomerBooks(VoucherSigner):
         return signed
 
     def _own_reading(self, contract_id: bytes, body: MeterReport) -> Meter:
-        """Count up to the end of a report, with the bytes that it names as far as this device moved them."""
+        """Count up to the end of a report, with the bytes that it names as far as own devices moved them."""
         meter = self.book.meter(contract_id, min(body.until_at, self._clock() + CLOCK_SKEW_S))
-        tally = self._tally(contract_id)
-        is_shared = self._shares()
-        moved_in = body.bytes_in if is_shared else min(body.bytes_in, tally.sent_bytes)
-        moved_out = body.bytes_out if is_shared else min(body.bytes_out, tally.received_bytes)
+        tally = self.bounds.of(contract_id)
+        moved_in = min(body.bytes_in, tally.sent_bytes)
+        moved_out = min(body.bytes_out, tally.received_bytes)
         return meter.move(bytes_in=max(0, moved_in + moved_out - meter.bytes_in))
 
     # --- statements ------------------------------------------------------------------------------------------
@@ -270,8 +280,8 @@ class CustomerBooks(VoucherSigner):
             raise RefusedError(Reason.FIGURES, {"paid": self._state.vouchers.total(contract_id)})
 
     def _move_to(self, contract_id: bytes, meter: Meter, moved_bytes: int) -> None:
-        tally = self._tally(contract_id)
-        if not self._shares() and moved_bytes > tally.sent_bytes + tally.received_bytes:
+        tally = self.bounds.of(contract_id)
+        if moved_bytes > tally.sent_bytes + tally.received_bytes:
             raise RefusedError(Reason.FIGURES, {"transfer_bytes": tally.sent_bytes + tally.received_bytes})
         if moved_bytes > meter.bytes_in:
             moved = meter.move(bytes_in=moved_bytes - meter.bytes_in)

@@ -12,6 +12,7 @@ from typing import Final
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.services.money.book import MoneyBook
+from sovereign_node.services.money.bounds import Bounds, OtherDevices
 from sovereign_node.services.money.tally import Tally, raise_tally
 from sovereign_node.store import State
 from sovereign_protocols.settle.bodies import MeterReport, Voucher
@@ -35,7 +36,7 @@ class VoucherSigner:
         key: of this device.
         clock: wall time.
         tally: what this device moved itself, by contract.
-        shares: whether other devices of the identity use the same contracts; then only capacity bounds receipts.
+        others: the other devices of the identity; they may use the same contracts.
         network_id: 32 bytes.
     """
 
@@ -47,7 +48,7 @@ class VoucherSigner:
         clock: Callable[[], int],
         *,
         tally: Callable[[bytes], Tally],
-        shares: Callable[[], bool] = lambda: False,
+        others: Callable[[], OtherDevices] = OtherDevices,
         network_id: bytes = NETWORK_ID_MAIN,
     ) -> None:
         self._state = state
@@ -55,7 +56,7 @@ class VoucherSigner:
         self._key = key
         self._clock = clock
         self._tally = tally
-        self._shares = shares
+        self.bounds = Bounds(state, book, clock, tally, others, network_id)
         self._network_id = network_id
 
     # --- vouchers --------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sovereign_node.net.streams import PeerStream
 from sovereign_node.services.chunk_identities import IdentityDirectory
 from sovereign_node.services.contracts import Contracts
 from sovereign_node.services.money.book import MoneyBook, UptimeSource, no_uptime
+from sovereign_node.services.money.bounds import OtherDevices
 from sovereign_node.services.money.customer_books import CustomerBooks
 from sovereign_node.services.money.desk import MoneyDesk
 from sovereign_node.services.money.notes import NoteKeeper
@@ -46,6 +47,8 @@ INTERVAL_S = 60.0
 MAX_TURNS = 16
 #: How long changes settle before they are written into the tables that users read; an upload is many changes.
 SETTLE_S = 1.0
+#: How long nothing moves before this device signs for what it moved.
+QUIET_S = 10.0
 METRICS_KEPT_S = 7 * 86_400
 METRICS_STEP_S = 86_400
 _AS_BEFORE = RenewalWish()
@@ -102,7 +105,7 @@ class Money:
             key,
             clock,
             tally=self.tallies.current,
-            shares=self._shares_contracts,
+            others=self._other_devices,
             network_id=network_id,
         )
         self.notes = NoteKeeper(
@@ -152,6 +155,7 @@ class Money:
                 nursery.start_soon(self._provide)
                 nursery.start_soon(self._follow_changes)
                 nursery.start_soon(self._pay)
+                nursery.start_soon(self._sign_for_others)
                 task_status.started()
         finally:
             with trio.CancelScope(shield=True):
@@ -293,6 +297,29 @@ class Money:
         assert closed is not None
         await self._take_turn(closed, trio.CapacityLimiter(1))
 
+    # --- contracts that another own device pays --------------------------------------------------------------
+
+    async def _sign_for_others(self) -> None:
+        """Sign what this device moved, for the own device that pays; soon after the traffic has stopped."""
+        for contract in await trio.to_thread.run_sync(self._contracts.live_as_customer):
+            await self.tallies.load(contract.contract_id)
+        while True:
+            await self.sign_transfers()
+            await trio.sleep(min(QUIET_S, self._interval_s))
+
+    async def sign_transfers(self) -> None:
+        """Hand in what this device moved under contracts that another own device pays."""
+        for contract_id, tally in self.tallies.quiet().items():
+            contract = await trio.to_thread.run_sync(self._state.contracts.get, contract_id)
+            if contract is None or contract.role != "customer" or self.pays(contract):
+                continue
+            try:
+                await self.turns.hand_in_transfer(contract, tally)
+            except NodeError as error:
+                log.info("transfer_not_signed", contract_id=contract_id.hex(), reason=error.message)
+            else:
+                self.tallies.note_signed(contract_id, tally)
+
     # --- who pays --------------------------------------------------------------------------------------------
 
     def _paid_by_this_device(self) -> list[Contract]:
@@ -308,9 +335,10 @@ class Money:
             return contract.customer_device == self._keys.public
         return min(log_.active_devices, default=b"") == self._keys.public
 
-    def _shares_contracts(self) -> bool:
-        """Tell whether other devices of this identity may have stored under the same contracts."""
-        return len({*self._identity.log.active_devices, *self._identity.log.revoked_devices}) > 1
+    def _other_devices(self) -> OtherDevices:
+        """Give the devices of this identity that may store, or have stored, under the same contracts."""
+        log_, own = self._identity.log, {self._keys.public}
+        return OtherDevices(frozenset(log_.active_devices) - own, frozenset(log_.revoked_devices) - own)
 
     def _note_moved(self) -> None:
         self._wake.set()

@@ -69,6 +69,8 @@ class Tallies:
         self._exact: dict[bytes, Tally] = {}
         self._written: dict[bytes, Tally] = {}
         self._lock = trio.Lock()
+        self._signed: dict[bytes, Tally] = {}
+        self._seen: dict[bytes, Tally] = {}
 
     async def sending(self, contract_id: bytes, size_bytes: int) -> None:
         """See TransferTally."""
@@ -92,6 +94,23 @@ class Tallies:
     async def pay(self, contract_id: bytes) -> bool:
         """See TransferTally."""
         return await self._pay_now(contract_id)
+
+    async def load(self, contract_id: bytes) -> None:
+        """Take up a tally of an earlier run, so that it is signed even if nothing moves any more."""
+        await self._known(contract_id)
+
+    def quiet(self) -> dict[bytes, Tally]:
+        """Give the tallies that changed since they were signed and have not moved since the last call."""
+        seen, self._seen = self._seen, dict(self._exact)
+        return {
+            contract_id: tally
+            for contract_id, tally in self._exact.items()
+            if tally == seen.get(contract_id) and tally not in (Tally(), self._signed.get(contract_id))
+        }
+
+    def note_signed(self, contract_id: bytes, tally: Tally) -> None:
+        """Remember what was signed for."""
+        self._signed[contract_id] = tally
 
     def current(self, contract_id: bytes) -> Tally:
         """Give the tally of a contract. Blocks."""

@@ -12,9 +12,11 @@ import trio
 from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
-from sovereign_node.services.money.customer_books import CustomerBooks, OverMeteredError
+from sovereign_node.services.money.bounds import OverMeteredError
+from sovereign_node.services.money.customer_books import CustomerBooks
 from sovereign_node.services.money.notes import NoteKeeper
 from sovereign_node.services.money.overdue import keep_act
+from sovereign_node.services.money.tally import Tally
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
@@ -101,6 +103,16 @@ class Turns:
             done = await Turn(client, contract, self._books, self._notes, self._state, self._clock).run(is_asked)
         return done
 
+    async def hand_in_transfer(self, contract: Contract, tally: Tally) -> None:
+        """Sign what this device moved, for the provider to show to the own device that pays.
+
+        Raises:
+            NodeError: the provider cannot be reached, or refuses.
+        """
+        receipt = await trio.to_thread.run_sync(self._books.sign_transfer, contract.contract_id, tally)
+        async with self.session(contract.provider_device) as client:
+            await client.send_transfer(receipt)
+
     async def recover(self, contract: Contract, shown: tuple[bytes, ...]) -> None:
         """Take over what a provider holds of this device's vouchers, after the state was restored."""
         new_lane = 1 + secrets.randbelow(65_535)
@@ -143,11 +155,20 @@ class Turn:
         has_sent = await self._hand_in_voucher()
         await self._hand_in_notes()
         await self._read_notices()
+        if self._books.bounds.is_shared:
+            transfers = await self._client.transfers(self._id)
+            await trio.to_thread.run_sync(self._books.bounds.take, self._id, transfers)
         try:
             agreed = await self._agree(is_asked)
         except OverMeteredError as error:
-            await self._object(str(error))
+            if error.may_follow:
+                log.info("receipts_awaited", contract_id=self._id.hex(), reason=error.what)
+                await trio.to_thread.run_sync(self._books.bounds.note_missing, self._id)
+            else:
+                await self._object(error.what)
             agreed = False
+        if agreed:
+            await trio.to_thread.run_sync(self._books.bounds.note_complete, self._id)
         voucher = self._voucher
         if voucher is not None:
             await self._client.send_voucher(voucher)
@@ -220,6 +241,8 @@ class Turn:
                     lambda signed=report: self._books.settle_report(self._id, signed, given_up, is_asked=is_asked)
                 )
             except OverMeteredError as error:
+                if error.may_follow:
+                    raise
                 dispute = await trio.to_thread.run_sync(self._books.dispute, self._id, report)
                 await self._client.dispute(dispute)
                 log.warning("meter_disputed", contract_id=self._id.hex(), reason=error.what)
