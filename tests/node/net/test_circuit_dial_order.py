@@ -58,7 +58,7 @@ async def upgrade(raw: Any, _peer: Any) -> Any:
 
 
 @pytest.fixture
-def ways(monkeypatch: pytest.MonkeyPatch, autojump_clock: object) -> Ways:
+def ways(monkeypatch: pytest.MonkeyPatch) -> Ways:
     ways = Ways()
     monkeypatch.setattr(dialer_module, "open_tcp", ways.open_tcp)
     monkeypatch.setattr(dialer_module, "Pipe", lambda stream, *, address, path: stream)
@@ -73,7 +73,7 @@ async def dial(ways: Ways, addresses: Sequence[str], timeout_s: float = 5) -> tu
     return winner, {address: at - started for address, at in ways.started.items()}
 
 
-async def test_local_network_then_direct_then_circuit_then_nats(ways: Ways) -> None:
+async def test_local_network_then_direct_then_circuit_then_nats(ways: Ways, autojump_clock: object) -> None:
     ways.works = {NATS: 0.05}
     winner, started = await dial(ways, MIXED)
     assert winner == NATS
@@ -81,14 +81,16 @@ async def test_local_network_then_direct_then_circuit_then_nats(ways: Ways) -> N
     assert list(started.values()) == pytest.approx([place * HEAD_START_S for place in range(5)], abs=SLACK_S)
 
 
-async def test_a_direct_way_that_works_leaves_no_packet_for_third_parties(ways: Ways) -> None:
+async def test_a_direct_way_that_works_leaves_no_packet_for_third_parties(
+    ways: Ways, autojump_clock: object
+) -> None:
     ways.works = {PUBLIC: 0.1, CIRCUIT: 0.0, NATS: 0.0}
     winner, started = await dial(ways, MIXED)
     assert winner == PUBLIC
     assert list(started) == [LAN, PUBLIC]
 
 
-async def test_whatever_fails_lets_the_next_start_at_once(ways: Ways) -> None:
+async def test_whatever_fails_lets_the_next_start_at_once(ways: Ways, autojump_clock: object) -> None:
     ways.works = {CIRCUIT: 0.3, NATS: 0.05}
     ways.fails = dict.fromkeys([LAN, PUBLIC, PUBLIC_6], 0.01)
     winner, started = await dial(ways, MIXED)
@@ -98,7 +100,7 @@ async def test_whatever_fails_lets_the_next_start_at_once(ways: Ways) -> None:
     assert started[NATS] == pytest.approx(0.03 + HEAD_START_S, abs=SLACK_S)
 
 
-async def test_dead_addresses_do_not_push_the_others_out(ways: Ways) -> None:
+async def test_dead_addresses_do_not_push_the_others_out(ways: Ways, autojump_clock: object) -> None:
     ways.works = {NATS: 0.05}
     dead = [f"/ip4/8.8.4.{number}/tcp/1" for number in range(40)]
     winner, started = await dial(ways, [*dead, NATS], timeout_s=KNOWN_TIMEOUT_S)
@@ -106,7 +108,7 @@ async def test_dead_addresses_do_not_push_the_others_out(ways: Ways) -> None:
     assert started[NATS] == pytest.approx(MAX_DIRECT_ADDRESSES * HEAD_START_S, abs=SLACK_S)
 
 
-async def test_every_reason_is_told(ways: Ways) -> None:
+async def test_every_reason_is_told(ways: Ways, autojump_clock: object) -> None:
     ways.fails = {LAN: 0.1}
     with pytest.raises(DialError) as caught:
         await dial(ways, [LAN, NATS], timeout_s=1)
