@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,15 +113,19 @@ class WaitingBackups:
             task_status.started()
             while True:
                 self._wake = trio.Event()
-                for providers, jobs in (await trio.to_thread.run_sync(self._due)).items():
+                came, self._came = self._came, set()
+                retry_all, self._retry_all = self._retry_all, False
+                # As it is now: who ends while the queue is read wakes this loop again.
+                due = await trio.to_thread.run_sync(self._due, frozenset(self._busy), came, retry_all)
+                self._busy.update(due)
+                for providers, jobs in due.items():
                     nursery.start_soon(self._send_all, providers, jobs)
                 with trio.move_on_after(await trio.to_thread.run_sync(self._pause_s)):
                     await self._wake.wait()
 
     def all(self) -> list[Waiting]:
         """List what waits, oldest first. Blocks."""
-        projects = {project.project_id.hex(): project for project in self._state.projects.all()}
-        return [self._describe(projects[job.dedup_key], job) for job in self._jobs() if job.dedup_key in projects]
+        return [self._describe(project, job) for job, project in self._queue()]
 
     async def document(self) -> list[dict[str, Any]]:
         """List what waits, as the local API shows it."""
@@ -179,33 +183,38 @@ class WaitingBackups:
             return "off line: " + ", ".join(providers.values())
         return ""
 
-    def _jobs(self) -> list[Job]:
-        """Read the queue; what waits without being in it, as after a crash, is added."""
-        for project in self._state.projects.all():
-            if self._projects.is_waiting(project):
-                self._state.jobs.add(QUEUE, project.project_id.hex(), "{}", at=self._clock())
-        return self._state.jobs.all(QUEUE)
-
-    def _due(self) -> dict[tuple[str, ...], list[tuple[Job, Project]]]:
-        """Group what can be tried now by the providers that it waits for."""
+    def _queue(self) -> list[tuple[Job, Project]]:
+        """Read the queue, after bringing it in line with what waits: backups come and go without asking here."""
         projects = {project.project_id.hex(): project for project in self._state.projects.all()}
-        came, self._came = self._came, set()
-        retry_all, self._retry_all = self._retry_all, False
+        waiting = {name: project for name, project in projects.items() if self._projects.is_waiting(project)}
+        for name in waiting:
+            self._state.jobs.add(QUEUE, name, "{}", at=self._clock())
+        jobs = self._state.jobs.all(QUEUE)
+        for job in jobs:
+            if job.dedup_key not in waiting:
+                self._state.jobs.finish(job.job_id)
+        return [(job, waiting[job.dedup_key]) for job in jobs if job.dedup_key in waiting]
+
+    def _due(
+        self, busy: Set[tuple[str, ...]], came: Set[str], retry_all: bool
+    ) -> dict[tuple[str, ...], list[tuple[Job, Project]]]:
+        """Group what can be tried now by the providers that it waits for.
+
+        Args:
+            busy: groups of providers to which something is being sent.
+            came: peers that have come; what waits for them is due.
+            retry_all: everything is due.
+        """
         now = self._clock()
         found: dict[tuple[str, ...], list[tuple[Job, Project]]] = {}
-        for job in self._jobs():
-            project = projects.get(job.dedup_key)
-            if project is None:
-                self._state.jobs.finish(job.job_id)
-                continue
+        for job, project in self._queue():
             providers = tuple(sorted(self._projects.provider_ids(project)))
             is_hastened = retry_all or not came.isdisjoint(providers)
             if is_hastened:
                 self._state.jobs.hasten(job.job_id, now)
             is_due = (is_hastened or job.not_before_at <= now) and any(map(self._is_connected, providers))
-            if is_due and not self._is_paused() and providers not in self._busy:
+            if is_due and not self._is_paused() and providers not in busy:
                 found.setdefault(providers, []).append((job, project))
-        self._busy.update(found)
         return found
 
     def _pause_s(self) -> float:

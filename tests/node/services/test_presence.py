@@ -76,7 +76,7 @@ async def presence(state: State, peers: Peers, nursery: trio.Nursery) -> Presenc
 
 
 async def until(condition) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while not condition():
             await trio.sleep(0.005)
 

@@ -85,7 +85,7 @@ class Rig:
 
 
 async def until(condition) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         while not condition():
             await trio.sleep(0.005)
 
@@ -177,6 +177,15 @@ async def test_it_says_for_whom_it_waits(state: State) -> None:
     )
     projects.providers["photos"] = set()
     assert "there is no contract with a provider" in waiting_text((await rig.queue.document())[0], rig.now)
+
+
+async def test_what_a_command_has_sent_leaves_the_queue(state: State) -> None:
+    projects = one_provider()
+    rig = Rig(state, projects)
+    await rig.queued("photos", "films")
+    projects.waiting.discard("photos")
+    assert [item["project"] for item in await rig.queue.document()] == ["films"]
+    assert len(state.jobs.all(QUEUE)) == 1
 
 
 async def test_what_is_no_longer_protected_leaves_the_queue(state: State, nursery: trio.Nursery) -> None:
