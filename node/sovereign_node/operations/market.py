@@ -11,6 +11,7 @@ from sovereign_crypto.peer_id import peer_id_from_public_key
 from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
+from sovereign_node.operations.track_record import track_record
 from sovereign_node.services.contracts import WantedContract
 from sovereign_node.services.lookup import only
 from sovereign_node.store.contracts import Contract
@@ -86,7 +87,7 @@ def operations(node: Node) -> list[Operation]:
                 lambda item: item.contract_id.hex(),
                 "sovereign contract list",
             )
-            return contract_row(node, chosen)
+            return contract_row(node, chosen) | _terms_facts(node, chosen)
 
         return await trio.to_thread.run_sync(show)
 
@@ -169,6 +170,8 @@ async def find_offers(node: Node) -> list[dict[str, Any]]:
             always_on = {"server", "provider"} & set(device.roles)
             if always_on and device.device_id != node.keys.public and device.revoked_at is None:
                 nursery.start_soon(from_own_device, device)
+    for peer_id, row in found.items():
+        row |= await trio.to_thread.run_sync(track_record, node, peer_id)
     return sorted(found.values(), key=lambda item: (item["price_micro_vibe_per_gb_month"], item["peer_id"]))
 
 
@@ -218,6 +221,20 @@ async def _provider_named(node: Node, name: str) -> str:
     ]
     chosen: dict[str, Any] = only("provider", name, found, lambda item: item["peer_id"], "sovereign offers")
     return str(chosen["peer_id"])
+
+
+def _terms_facts(node: Node, contract: Contract) -> dict[str, Any]:
+    """Return what else was agreed, and the credit of this moment. Blocks."""
+    book = node.money.book_of(contract)
+    agreement = book.agreement(contract.contract_id)
+    assert agreement is not None
+    terms = agreement.terms
+    return {
+        "credit_micro_vibe": book.credit_limit(contract.contract_id),
+        "budget_micro_vibe": terms.budget,
+        "bonus_payer": str(terms.bonus_payer),
+        "observers": [peer_id_from_public_key(observer) for observer in terms.observers],
+    }
 
 
 def contract_row(node: Node, contract: Contract) -> dict[str, Any]:

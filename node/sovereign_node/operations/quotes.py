@@ -75,9 +75,9 @@ async def _work(node: Node, parameters: QuoteParameters) -> _Work:
 
 
 def _size(node: Node, project: Project, kind: str) -> int:
-    """Return the most that a project can need: what changed since its last backup, or its newest snapshot."""
+    """Return the most that a project can need: its newest snapshot, or what changed since its last backup."""
     newest = node.state.snapshots.newest(project.project_id)
-    if kind == "restore":
+    if kind == "restore" or (kind == "storage" and newest):
         return newest.size_bytes if newest else 0
     since = project.last_backup_at or 0
     return sum(_changed_bytes(Path(source), since) for source in project.sources)

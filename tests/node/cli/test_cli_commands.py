@@ -222,7 +222,15 @@ CASES: list[tuple[list[str], str, dict[str, Any], Any, list[str]]] = [
     (
         ["contract", "open", "big", "--capacity", "5GB", "--months", "3"],
         "contract_open",
-        {"provider": "big", "capacity_bytes": 5_000_000_000, "months": 3},
+        {
+            "provider": "big",
+            "capacity_bytes": 5_000_000_000,
+            "months": 3,
+            "budget_micro_vibe": 0,
+            "bonus": "nobody",
+            "sponsor": "",
+            "free": False,
+        },
         OPENED,
         ["The contract is open", CONTRACT, "5.00 GB", "10 VIBE ($0.10) per month"],
     ),

@@ -142,10 +142,12 @@ def _in_words(name: str, value: Any) -> str:
         return format_size(value)
     if name.endswith("_at") and isinstance(value, int):
         return format_time(value)
+    if name == "budget_micro_vibe" and not value:
+        return "no limit"
     if "micro_vibe" in name and isinstance(value, int):
         return format_price(value)
     if isinstance(value, list):
-        return ", ".join(str(item) for item in value)
+        return ", ".join(str(item) for item in value) or "none"
     return "-" if value is None else str(value)
 
 
