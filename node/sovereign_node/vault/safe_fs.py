@@ -224,7 +224,9 @@ class TargetTree:
 
     def finish_folder(self, folders: Folders, path: tuple[bytes, ...], entry: Entry) -> None:
         """Give a folder its mode and time, after everything in it is done."""
-        _set_mode_and_time(folders.descriptor(path), entry)
+        if path or entry.mtime_ns:
+            # A project of single files has no root of its own; where they go to stays as it was.
+            _set_mode_and_time(folders.descriptor(path), entry)
 
     def _place(self, folders: Folders, name: bytes, path: tuple[bytes, ...]) -> None:
         parent = folders.descriptor(path[:-1])

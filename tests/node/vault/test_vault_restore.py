@@ -271,6 +271,13 @@ async def test_a_single_file_source(bench: Bench, source: Path, tmp_path: Path) 
     await vault.backup([Source(source / "large")])
     await vault.restore(tmp_path / "out")
     assert (tmp_path / "out" / "large").read_bytes() == (source / "large").read_bytes()
+    # A folder of the user's stays as it is, but for the file.
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    await vault.restore(home)
+    assert (home / "large").exists()
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert home.stat().st_mtime > 1_700_000_000
 
 
 class Stalling(MemoryTarget):
