@@ -10,8 +10,8 @@ import shutil
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -29,8 +29,7 @@ _TYPES = {int(item): item for item in BlobType}
 _CODECS = {int(item): item for item in Codec}
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a blob lies.
 
     Args:

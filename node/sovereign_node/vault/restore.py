@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
@@ -55,8 +56,7 @@ class _File:
         return b"%d" % self.number
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(NamedTuple):
     """One blob that belongs into one file."""
 
     file: _File
