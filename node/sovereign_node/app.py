@@ -28,6 +28,7 @@ from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.audit_credit import credit_failures
 from sovereign_node.services.audits import Audits
 from sovereign_node.services.authorizer import StateAuthorizer
+from sovereign_node.services.certificates import CertificateKeeper
 from sovereign_node.services.clock_skew import ClockSkew
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
@@ -78,6 +79,8 @@ class RunOptions:
         bootstrap: multiaddrs besides the configured ones.
         api_port: TCP port of the local API, None for the configured one.
         on_status: told the status document when the node is up and every few seconds after.
+        read_passphrase: gives the passphrase when the certificate of this device is due for renewal; None leaves it
+            to the user.
     """
 
     data_dir: DataDir
@@ -85,6 +88,7 @@ class RunOptions:
     bootstrap: tuple[str, ...] = ()
     api_port: int | None = None
     on_status: Callable[[dict[str, Any]], None] = lambda _status: None
+    read_passphrase: Callable[[], str] | None = None
 
 
 def run_node(options: RunOptions) -> None:
@@ -109,10 +113,24 @@ async def _run(options: RunOptions, config: Config) -> None:
         async with open_node(options.data_dir, config, stop=stopping.set) as node:
             async with serve_api(node, options.api_port):
                 nursery.start_soon(_tell_status, node, options.on_status)
+                if options.read_passphrase is not None:
+                    nursery.start_soon(certificate_keeper(node, options.read_passphrase).run)
                 await stopping.wait()
                 # Lets the answer to `sovereign down` out before its server goes.
                 await trio.sleep(LAST_ANSWER_S)
             nursery.cancel_scope.cancel()
+
+
+def certificate_keeper(node: Node, read_passphrase: Callable[[], str]) -> CertificateKeeper:
+    """Make what renews the certificate of a node's device."""
+
+    def tell_others() -> None:
+        node.recovery.publish_soon()
+        node.kademlia.announce_soon()
+
+    return CertificateKeeper(
+        node.identity, node.config.roles, node.clock, read_passphrase=read_passphrase, on_renewed=tell_others
+    )
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from sovereign_node.cli.output import escape, write_message
@@ -39,6 +40,23 @@ def read_passphrase(file: Path | None, command: str | None, *, new: bool, purpos
     if not sys.stdin.isatty():
         raise NodeError("passphrase_needed", "a passphrase is needed", HOW_TO_GIVE, ExitCode.USAGE)
     return _from_terminal(purpose, new=new)
+
+
+def passphrase_source(file: Path | None, command: str | None) -> Callable[[], str] | None:
+    """Return how to read the passphrase again whenever it is needed, None if no option says how.
+
+    Raises:
+        NodeError: both options are given, or it cannot be read now.
+    """
+    if file is None and command is None:
+        return None
+
+    def read() -> str:
+        return read_passphrase(file, command, new=False, purpose="Passphrase")
+
+    # A mistake is told now, not in ten months.
+    read()
+    return read
 
 
 def warn_about_environment() -> None:

@@ -225,6 +225,7 @@ CASES: list[tuple[list[str], str, dict[str, Any], Any, list[str]]] = [
     ),
     (["provider", "drain"], "drain", {"stop": False}, DRAIN, ["Still here: 1 contract, 5.00 GB"]),
     (["provider", "drain"], "drain", {"stop": False}, {**DRAIN, "safe_to_stop": True}, ["safe to stop"]),
+    (["provider", "drain", "--wait"], "drain", {"stop": False}, {**DRAIN, "safe_to_stop": True}, ["safe to stop"]),
     (["provider", "drain", "--stop"], "drain", {"stop": True}, {**DRAIN, "draining": False}, ["customers again"]),
 ]
 

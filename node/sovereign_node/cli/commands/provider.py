@@ -15,6 +15,24 @@ from sovereign_node.cli.session import Session, command
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.units import format_count, format_duration, format_price, format_size, parse_size, parse_vibe
 
+CapacityOption = Annotated[
+    int | None, typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Storage offered in all.")
+]
+ReserveOption = Annotated[
+    int | None,
+    typer.Option(
+        "--reserve", metavar="SIZE", parser=parse_size, help="Free space of the disk never to be touched."
+    ),
+]
+PriceOption = Annotated[
+    int | None,
+    typer.Option("--price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB and month, e.g. 2 or '$0.02'."),
+]
+TransferPriceOption = Annotated[
+    int | None,
+    typer.Option("--transfer-price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB moved, e.g. 0.5."),
+]
+
 
 @command(group, "status")
 def status(session: Session) -> None:
@@ -25,23 +43,10 @@ def status(session: Session) -> None:
 @command(offer, "set")
 def set_offer(
     session: Session,
-    capacity: Annotated[
-        int | None, typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Storage offered in all.")
-    ] = None,
-    price: Annotated[
-        int | None,
-        typer.Option("--price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB and month, e.g. 2 or '$0.02'."),
-    ] = None,
-    transfer_price: Annotated[
-        int | None,
-        typer.Option("--transfer-price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB moved, e.g. 0.5."),
-    ] = None,
-    reserve: Annotated[
-        int | None,
-        typer.Option(
-            "--reserve", metavar="SIZE", parser=parse_size, help="Free space of the disk never to be touched."
-        ),
-    ] = None,
+    capacity: CapacityOption = None,
+    price: PriceOption = None,
+    transfer_price: TransferPriceOption = None,
+    reserve: ReserveOption = None,
 ) -> None:
     """Change capacity, prices or reserve; open contracts keep their price."""
     if capacity is None and price is None and transfer_price is None and reserve is None:

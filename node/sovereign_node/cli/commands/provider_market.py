@@ -1,5 +1,6 @@
 """``sovereign provider`` in the market: start, contracts, earnings, maintenance, drain."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -9,8 +10,10 @@ import typer
 
 from sovereign_node.cli.application import maintenance
 from sovereign_node.cli.application import provider as group
+from sovereign_node.cli.commands.provider import CapacityOption, PriceOption, ReserveOption, TransferPriceOption
 from sovereign_node.cli.commands.up import Banner
 from sovereign_node.cli.output import Cell, facts, short_id, styled, table, write_message
+from sovereign_node.cli.parameters import PassphraseCommandOption, PassphraseFileOption
 from sovereign_node.cli.session import Session, command
 from sovereign_node.units import (
     format_count,
@@ -22,6 +25,8 @@ from sovereign_node.units import (
     parse_size,
     parse_vibe,
 )
+
+LOOK_AGAIN_S = 5.0
 
 
 class Accept(StrEnum):
@@ -35,23 +40,10 @@ class Accept(StrEnum):
 @command(group, "start")
 def start(
     session: Session,
-    capacity: Annotated[
-        int | None, typer.Option("--capacity", metavar="SIZE", parser=parse_size, help="Storage offered in all.")
-    ] = None,
-    reserve: Annotated[
-        int | None,
-        typer.Option(
-            "--reserve", metavar="SIZE", parser=parse_size, help="Free space of the disk never to be touched."
-        ),
-    ] = None,
-    price: Annotated[
-        int | None,
-        typer.Option("--price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB and month, e.g. 2 or '$0.02'."),
-    ] = None,
-    transfer_price: Annotated[
-        int | None,
-        typer.Option("--transfer-price", metavar="AMOUNT", parser=parse_vibe, help="For 1 GB moved, e.g. 0.5."),
-    ] = None,
+    capacity: CapacityOption = None,
+    reserve: ReserveOption = None,
+    price: PriceOption = None,
+    transfer_price: TransferPriceOption = None,
     credit: Annotated[
         int | None,
         typer.Option("--credit", metavar="AMOUNT", parser=parse_vibe, help="What a new customer may owe."),
@@ -71,10 +63,16 @@ def start(
     region: Annotated[
         str | None, typer.Option("--region", metavar="LABEL", help="Place of this device, as offers show it.")
     ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_command: PassphraseCommandOption = None,
 ) -> None:
-    """Become a provider with these settings, and run the node until Ctrl-C."""
+    """Become a provider with these settings, and run the node until Ctrl-C.
+
+    With a passphrase file or command, it renews the certificate of this device by itself, once a year.
+    """
     session.data_dir.require_initialised()
     from sovereign_node.app import RunOptions, run_node
+    from sovereign_node.cli.passphrase import passphrase_source
     from sovereign_node.config import check_config, load_config, save_config
 
     config = load_config(session.data_dir.config)
@@ -94,7 +92,13 @@ def start(
     config = replace(config, roles=roles, provider=replace(config.provider, **changes))
     check_config(config)
     save_config(config, session.data_dir.config)
-    run_node(RunOptions(data_dir=session.data_dir, on_status=ProviderBanner(session).update))
+    run_node(
+        RunOptions(
+            data_dir=session.data_dir,
+            on_status=ProviderBanner(session).update,
+            read_passphrase=passphrase_source(passphrase_file, passphrase_command),
+        )
+    )
 
 
 class ProviderBanner(Banner):
@@ -152,9 +156,23 @@ def announce(
 def drain(
     session: Session,
     stop: Annotated[bool, typer.Option("--stop", help="Take customers again instead.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until everything is elsewhere; Ctrl-C changes nothing.")
+    ] = False,
 ) -> None:
-    """Leave the market: take nobody new, and give every customer notice; run it again to see what is left."""
-    session.report(session.call("drain", stop=stop), _drained)
+    """Leave the market: take nobody new, and give every customer notice; run it again to see what is left.
+
+    Customers' nodes hear of it within a day, copy their data to other providers, and end their contracts then.
+    """
+    answer = session.call("drain", stop=stop)
+    left = answer["bytes_left"]
+    while wait and answer["draining"] and not answer["safe_to_stop"]:
+        time.sleep(LOOK_AGAIN_S)
+        answer = session.call("drain")
+        if answer["bytes_left"] != left and not session.quiet:
+            left = answer["bytes_left"]
+            write_message(f"{format_count(answer['contracts_left'], 'contract')}, {format_size(left)} left")
+    session.report(answer, _drained)
 
 
 def _contracts(rows: list[dict[str, Any]]) -> Iterator[Any]:

@@ -8,7 +8,12 @@ import typer
 from sovereign_node.cli.application import app
 from sovereign_node.cli.commands.status import provider_line
 from sovereign_node.cli.output import Cell, escape, facts, styled, write_json, write_message, write_result
-from sovereign_node.cli.parameters import BootstrapOption, ListenOption
+from sovereign_node.cli.parameters import (
+    BootstrapOption,
+    ListenOption,
+    PassphraseCommandOption,
+    PassphraseFileOption,
+)
 from sovereign_node.cli.session import Session, command
 
 
@@ -23,10 +28,16 @@ def up(
             "--api-port", metavar="PORT", min=0, max=65535, help="TCP port of the local API; any free one for 0."
         ),
     ] = None,
+    passphrase_file: PassphraseFileOption = None,
+    passphrase_command: PassphraseCommandOption = None,
 ) -> None:
-    """Run the node until Ctrl-C; with --json, print its status once when it is ready."""
+    """Run the node until Ctrl-C; with --json, print its status once when it is ready.
+
+    With a passphrase file or command, it renews the certificate of this device by itself, once a year.
+    """
     session.data_dir.require_initialised()
     from sovereign_node.app import RunOptions, run_node
+    from sovereign_node.cli.passphrase import passphrase_source
     from sovereign_node.interpreter import set_up_interpreter
 
     banner = Banner(session)
@@ -38,6 +49,7 @@ def up(
             bootstrap=tuple(bootstrap or ()),
             api_port=api_port,
             on_status=banner.update,
+            read_passphrase=passphrase_source(passphrase_file, passphrase_command),
         )
     )
 
