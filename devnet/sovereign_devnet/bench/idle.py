@@ -82,6 +82,7 @@ async def _measure_among_peers(ours: Sovereign, settings: Settings, measured_s: 
         before, packets_before = await _connections(ours), _packets(peers, node_id)
         await trio.sleep(measured_s)
         after, packets_after = await _connections(ours), _packets(peers, node_id)
+        await trio.to_thread.run_sync(ours.laptop.stop)
         nursery.cancel_scope.cancel()
     return _compare(
         before, after, [last - first for first, last in zip(packets_before, packets_after, strict=True)]
