@@ -89,8 +89,15 @@ class DataDir:
         """Refuse a directory without an identity.
 
         Raises:
-            NodeError: nothing has been set up here.
+            NodeError: nothing has been set up here, or a part is missing.
         """
+        if self.state.exists() and not self.is_initialised():
+            missing = self.config if self.keys.exists() else self.keys
+            raise NodeError(
+                "device_incomplete",
+                f"{missing} is missing",
+                "put it back from a copy; config.toml can also be written anew, with name and roles",
+            )
         if not self.is_initialised():
             raise NodeError(
                 "not_initialised",

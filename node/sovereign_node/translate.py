@@ -9,7 +9,7 @@ from sovereign_crypto.errors import CryptoError
 from sovereign_node.chunkstore import ChunkStoreError, StoreFullError, StoreInUseError
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.net.errors import AddressError, DialError, ListenError, NetError
-from sovereign_node.store.errors import StateError, StateFullError, StateTooNewError
+from sovereign_node.store.errors import StateCorruptError, StateError, StateFullError, StateTooNewError
 from sovereign_protocols.errors import ConnectionLostError, ProtocolError, RemoteError
 
 
@@ -52,6 +52,15 @@ def _full(_error: BaseException) -> NodeError:
 
 def _too_new(error: BaseException) -> NodeError:
     return NodeError("state_too_new", str(error), "install the newest version of sovereign", ExitCode.STATE_TOO_NEW)
+
+
+def _corrupt(error: BaseException) -> NodeError:
+    return NodeError(
+        "state_damaged",
+        str(error).splitlines()[0],
+        "put a copy of it back, or set the data directory aside and join again with the recovery kit",
+        ExitCode.DAMAGE_FOUND,
+    )
 
 
 def _state(error: BaseException) -> NodeError:
@@ -105,6 +114,7 @@ def _crypto(error: BaseException) -> NodeError:
 _EXPLANATIONS = (
     (StateTooNewError, _too_new),
     (StateFullError, _full),
+    (StateCorruptError, _corrupt),
     (StateError, _state),
     (StoreFullError, _full),
     (StoreInUseError, _in_use),

@@ -62,3 +62,18 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_private_file(path, "text")  # type: ignore[arg-type]
     assert read_private_file(path) == b"one"
     assert [item.name for item in tmp_path.iterdir()] == ["secret"]
+
+
+@pytest.mark.parametrize("missing", ["config.toml", "keys"])
+def test_an_incomplete_device_names_what_is_missing(tmp_path: Path, missing: str) -> None:
+    data_dir = DataDir(tmp_path)
+    data_dir.create()
+    data_dir.state.touch()
+    data_dir.config.touch()
+    path = tmp_path / missing
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink()
+    with pytest.raises(NodeError, match=f"{missing} is missing"):
+        data_dir.require_initialised()

@@ -1,10 +1,12 @@
 """Known errors become sentences, whatever nurseries have wrapped around them."""
 
+from pathlib import Path
+
 import pytest
 
 from sovereign_node.chunkstore import StoreFullError
 from sovereign_node.errors import ExitCode, NodeError
-from sovereign_node.store.errors import StateFullError
+from sovereign_node.store.errors import StateCorruptError, StateFullError
 from sovereign_node.translate import translate_error, translated
 
 
@@ -23,6 +25,14 @@ def test_an_error_with_a_sentence_keeps_it() -> None:
     assert translate_error(ExceptionGroup("", [said])) is said
     with pytest.raises(NodeError, match="busy now"), translated():
         raise ExceptionGroup("", [said])
+
+
+def test_a_damaged_database_points_to_the_kit() -> None:
+    found = translate_error(StateCorruptError(Path("state.sqlite"), "*** in database main ***\nPage 3: bad"))
+    assert found is not None
+    assert "\n" not in found.message
+    assert "recovery kit" in found.hint
+    assert found.exit_code == ExitCode.DAMAGE_FOUND
 
 
 def test_a_bug_stays_a_bug() -> None:
