@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from sovereign_devnet.bench import backup, chunks, contracts, floors, tools
+from sovereign_devnet.bench import backup, chunks, contracts, floors
 from sovereign_devnet.bench.backup_report import OURS, build_report
 from sovereign_devnet.bench.corpora import make_incompressible, make_source_tree
 from sovereign_devnet.bench.ours import open_sovereign
@@ -127,15 +127,31 @@ def test_sovereign_as_a_tool(tmp_path):
 
 @pytest.mark.processes
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["restic", "borg"])
+@pytest.mark.parametrize("program", ["restic", "borg", "syncthing", "tahoe"])
 def test_peers_as_tools(tmp_path, program):
-    opener = {"restic": tools.open_restic, "borg": tools.open_borg}[program]
     if shutil.which(program) is None:
         assert any(line.startswith(program) for line in backup.missing_peers())
         return
-    tree = make_source_tree(tmp_path / "tree", files=50)
+    tree = make_source_tree(tmp_path / "tree", files=12)
     (tmp_path / "tool").mkdir()
-    with opener(tmp_path / "tool") as tool:
-        assert tool.backup("tree", tree.root).sent_bytes > 0
-        tool.restore("tree", tree.root, tmp_path / "restored")
+    with backup.openers()[program](tmp_path / "tool") as tool:
+        first = tool.backup("tree", tree.root)
+        assert first.sent_bytes > 0
+        assert all(peak > 5 for peak in first.peak_rss_mb.values())
+        if tool.restore("tree", tree.root, tmp_path / "restored") is None:
+            # It keeps a second copy in step, and no more.
+            assert program == "syncthing"
+            return
     backup._check_restored(tree.root, tmp_path / "restored")
+
+
+def test_a_tool_of_others_that_fails_costs_its_own_figures():
+    measured = backup.Measured()
+    for way in ("restic", "borg"):
+        measured.add(way, "database", "first", Sample(1.0))
+    with measured.guard("borg"):
+        raise RuntimeError("no space")
+    assert measured.failures == {"borg": "RuntimeError: no space"}
+    assert list(measured.samples) == [("restic", "database", "first")]
+    with pytest.raises(RuntimeError, match="ours"), measured.guard(OURS):
+        raise RuntimeError("ours")

@@ -22,6 +22,8 @@ from sovereign_devnet.bench.corpora import Corpus
 from sovereign_devnet.bench.floors import backup_floor
 from sovereign_devnet.bench.ours import open_sovereign
 from sovereign_devnet.bench.results import Part, Settings
+from sovereign_devnet.bench.syncthing import open_syncthing
+from sovereign_devnet.bench.tahoe import open_tahoe
 from sovereign_devnet.bench.tools import Tool, open_borg, open_restic, peers
 from sovereign_devnet.bench.transport import run_pair
 from sovereign_devnet.bench.watch import Sample
@@ -29,21 +31,35 @@ from sovereign_devnet.checks import compare_trees
 
 MIB = 1024 * 1024
 _EDIT_BYTES = 64 * 1024
-# The stock stack takes its time; one corpus shows it.
-STOCK_CORPUS = "incompressible"
+# What not every tool keeps, in the words of `compare_trees`.
+_NOT_CONTENT = (": changed at ", "mode")
+# These take their time; one corpus shows it.
+ONLY_CORPUS = {STOCK: "incompressible", "tahoe": "database"}
 
 Opener = Callable[[Path], AbstractContextManager[Tool]]
 
 
 @dataclass
 class Measured:
-    """Samples by tool, corpus and phase, one per round."""
+    """Samples by tool, corpus and phase, one per round; and why tools of others have left."""
 
     samples: dict[tuple[str, str, str], list[Sample]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, tool: str, corpus: str, phase: str, sample: Sample) -> None:
         """Note a sample."""
         self.samples.setdefault((tool, corpus, phase), []).append(sample)
+
+    @contextmanager
+    def guard(self, way: str) -> Iterator[None]:
+        """Let a tool of others that fails cost its own figures alone; a failure of ours is one of the benchmark."""
+        try:
+            yield
+        except Exception as error:
+            if way in (OURS, STOCK):
+                raise
+            self.failures[way] = f"{type(error).__name__}: {error}"
+            self.samples = {key: taken for key, taken in self.samples.items() if key[0] != way}
 
 
 @dataclass(frozen=True)
@@ -99,6 +115,10 @@ def openers() -> dict[str, Opener]:
         ways["restic"] = open_restic
     if found["borg"]:
         ways["borg"] = open_borg
+    if found["syncthing"]:
+        ways["syncthing"] = open_syncthing
+    if found["tahoe"]:
+        ways["tahoe"] = open_tahoe
     ways[STOCK] = partial(open_sovereign, stack="stock", name=STOCK)
     return ways
 
@@ -117,12 +137,14 @@ def measure(settings: Settings) -> Part:
             for way, opener in openers().items():
                 below = folder / way
                 below.mkdir()
-                tools[way] = stack.enter_context(opener(below))
-            names = {way: tool.name for way, tool in tools.items()}
+                with measured.guard(way):
+                    tools[way] = stack.enter_context(opener(below))
+            names |= {way: tool.name for way, tool in tools.items()}
             for job in jobs:
                 settings.say(f"backup, round {number + 1} of {settings.rounds}: {job.corpus.name}")
                 _run_job(tools, job, folder, measured, number)
-    return build_report(measured.samples, jobs_by_name(jobs), floors, names, missing_peers())
+    skipped = missing_peers() + [f"{way} failed: {reason}" for way, reason in measured.failures.items()]
+    return build_report(measured.samples, jobs_by_name(jobs), floors, names, skipped)
 
 
 def jobs_by_name(jobs: list[Job]) -> dict[str, tuple[int, int, str]]:
@@ -133,31 +155,40 @@ def jobs_by_name(jobs: list[Job]) -> dict[str, tuple[int, int, str]]:
 def missing_peers() -> list[str]:
     """Say which peers did not take part."""
     found = peers()
-    return [f"{name}: not on PATH" for name in ("restic", "borg") if not found[name]] + [
-        f"{name}: {'found, but it syncs and has no backup to compare' if found[name] else 'not on PATH'}"
-        for name in ("syncthing", "tahoe")
-    ]
+    return [f"{name}: not on PATH" for name in ("restic", "borg", "syncthing", "tahoe") if not found[name]]
 
 
 def _run_job(tools: dict[str, Tool], job: Job, folder: Path, measured: Measured, number: int) -> None:
     """Run each phase with one tool after the other, so that the machine's other work meets all alike."""
     corpus = job.corpus
-    ways = [way for way in tools if way != STOCK or corpus.name == STOCK_CORPUS]
+    ways = [way for way in tools if ONLY_CORPUS.get(way, corpus.name) == corpus.name]
     # Another one begins each round.
     turn = number % len(ways)
     ways = ways[turn:] + ways[:turn]
-    for phase in ("first", "unchanged", job.change):
+    for phase in ("first", "unchanged", job.change, "restore"):
         if phase == job.change:
             job.edit(number)
         for way in ways:
+            if way in measured.failures:
+                continue
             settle()
-            measured.add(way, corpus.name, phase, tools[way].backup(corpus.name, corpus.root))
-    for way in ways:
-        target = folder / "restored"
-        settle()
-        measured.add(way, corpus.name, "restore", tools[way].restore(corpus.name, corpus.root, target))
-        _check_restored(corpus.root, target)
-        shutil.rmtree(target)
+            with measured.guard(way):
+                sample = _take(tools[way], phase, corpus, folder / "restored")
+                if sample is not None:
+                    measured.add(way, corpus.name, phase, sample)
+
+
+def _take(tool: Tool, phase: str, corpus: Corpus, target: Path) -> Sample | None:
+    """Run one phase; a restore is compared with the corpus and removed."""
+    if phase != "restore":
+        return tool.backup(corpus.name, corpus.root)
+    try:
+        sample = tool.restore(corpus.name, corpus.root, target)
+        if sample is not None:
+            _check_restored(corpus.root, target)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+    return sample
 
 
 def settle() -> None:
@@ -172,7 +203,7 @@ def _check_restored(root: Path, target: Path) -> None:
     # A captured database has the same rows, but not every byte of its header.
     databases = [str(path.relative_to(root)) for path in root.rglob("*.db")]
     wrong = compare_trees(root, found, content_differs=databases)
-    wrong = [line for line in wrong if "mtime" not in line and "mode" not in line]
+    wrong = [line for line in wrong if not any(word in line for word in _NOT_CONTENT)]
     if wrong:
         raise RuntimeError(f"the restore of {root.name} differs: {wrong[:5]}")
 

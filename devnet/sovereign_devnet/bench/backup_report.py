@@ -112,6 +112,8 @@ def _corpus_table(
         "peak RSS, MB",
     )
     note = "CPU and peak RSS are sums over all processes of a way."
+    if any(tool == "syncthing" for tool, name, _ in samples if name == corpus):
+        note += " Syncthing keeps a second copy of the present, without snapshots; it has no restore to compare."
     return Table(f"{corpus}: {size / _MB:,.0f} MB in {files:,} files", columns, rows, note)
 
 

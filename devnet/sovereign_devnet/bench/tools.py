@@ -27,8 +27,8 @@ class Tool(Protocol):
         """Back up a folder; ``sent_bytes`` is what the repository grew by."""
         ...
 
-    def restore(self, corpus: str, root: Path, target: Path) -> Sample:
-        """Restore the newest backup of a corpus into a new folder."""
+    def restore(self, corpus: str, root: Path, target: Path) -> Sample | None:
+        """Restore the newest backup of a corpus into a new folder; None if there is no such thing."""
         ...
 
 
@@ -51,7 +51,7 @@ class Restic:
         self.name = name
         self._repository = folder / "repository"
         self._servers = {"server": server} if server else {}
-        self._environment = _environment() | {
+        self._environment = tool_environment() | {
             "RESTIC_REPOSITORY": url,
             "RESTIC_PASSWORD": PASSWORD,
             "RESTIC_CACHE_DIR": str(folder / "cache"),
@@ -87,7 +87,7 @@ class Borg:
 
     def __init__(self, folder: Path) -> None:
         self._repository = folder / "repository"
-        self._environment = _environment() | {
+        self._environment = tool_environment() | {
             "BORG_PASSPHRASE": PASSWORD,
             "BORG_BASE_DIR": str(folder / "base"),
             "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
@@ -121,14 +121,14 @@ def open_restic(folder: Path) -> Iterator[Tool]:
     """Start restic's server and make a repository; without a server, a local one that is called so."""
     repository = folder / "repository"
     repository.mkdir(parents=True)
-    port = _free_port()
+    port = free_port()
     command = _rest_server(repository, port)
     if command is None:
         yield Restic("restic, local repository (no REST server found)", folder, str(repository), None)
         return
     with (folder / "server.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as server:
         try:
-            _wait_port(port)
+            wait_port(port)
             yield Restic(f"restic, {command[0]}", folder, f"rest:http://127.0.0.1:{port}/", server.pid)
         finally:
             server.terminate()
@@ -154,17 +154,20 @@ def _rest_server(repository: Path, port: int) -> list[str] | None:
     return None
 
 
-def _environment() -> dict[str, str]:
+def tool_environment() -> dict[str, str]:
+    """Return what the programs get to see of the environment."""
     return {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
-def _wait_port(port: int) -> None:
+def wait_port(port: int) -> None:
+    """Wait until somebody listens on a port of loopback."""
     deadline = time.monotonic() + _START_S
     while True:
         try:
