@@ -110,7 +110,8 @@ async def keep_progress(run: Run) -> AsyncIterator[None]:
 async def store_files(run: Run, sender: Sender) -> Entry:
     """Store everything that the sources hold; return the entry of the root folder.
 
-    When it returns, all data is acknowledged, and the last container of metadata is still open in the assembler.
+    When it returns, all data is on its way, and the last container of metadata is still open in the assembler;
+    :func:`store_rest` waits for both.
     """
     threads = run.config.worker_threads or min(8, os.cpu_count() or 1)
     workers = [
@@ -151,7 +152,6 @@ async def store_files(run: Run, sender: Sender) -> Entry:
     run.stop.clear()
     for worker in workers:
         await send_all(run, sender, await trio.to_thread.run_sync(worker.finish))
-    await sender.drain()
     assert run.assembler.root is not None
     return run.assembler.root
 
