@@ -68,7 +68,8 @@ def examine_paths(report: ReachReport, *, relays: Sequence[str], brokers: Sequen
     """
     findings = [_reach(report, is_indirect=bool(relays) or any(item.connected for item in brokers))]
     if relays:
-        text = f"{len(relays)} relay(s) accept connections for this node: {', '.join(relays)}"
+        verb = "relay accepts" if len(relays) == 1 else "relays accept"
+        text = f"{len(relays)} {verb} connections for this node: {', '.join(relays)}"
         findings.append(Finding("relay", "ok", text))
     elif report.reach is Reach.UNREACHABLE:
         findings.append(

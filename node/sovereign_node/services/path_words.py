@@ -8,6 +8,7 @@ from sovereign_node.net.circuit.addresses import relay_of
 from sovereign_node.net.connection import ConnectionInfo
 from sovereign_node.net.paths import RELAYED
 from sovereign_node.net.reachability import NatKind, Reach, ReachReport
+from sovereign_node.units import format_count
 
 _WORDS = {"lan": "LAN", "nats": "NATS"}
 _SHORT_ID_CHARACTERS = 8
@@ -43,7 +44,7 @@ def reach_text(report: ReachReport, connections: Iterable[ConnectionInfo], relay
     """
     by_relay = ", ".join(relays)
     if report.reach is Reach.REACHABLE:
-        return f"others can connect to it ({len(report.confirmed)} address(es) confirmed)"
+        return f"others can connect to it ({format_count(len(report.confirmed), 'address', 'addresses')} confirmed)"
     if report.reach is Reach.UNREACHABLE:
         how = f"reached through {by_relay}" if by_relay else "no relay accepts connections for it"
         return f"others can't connect to it directly, {_ROUTERS[report.nat]}; {how}"
