@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -151,7 +151,7 @@ class Assembler:
             if not folder.outstanding:
                 self._complete(folder)
 
-    def finish(self, files: Iterable[FinishedFile]) -> None:
+    def finish(self, files: Sequence[FinishedFile]) -> None:
         """Enter files of folders."""
         with self._lock:
             for folder, name, encoded, size_bytes, again in files:

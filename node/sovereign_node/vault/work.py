@@ -137,7 +137,7 @@ class Worker:
             ids, new = self._sort_out(pieces)
         self._lay_down(new)
         with self._turn:
-            self._assembler.finish(self._entries(loaded, iter(ids)))
+            self._assembler.finish(list(self._entries(loaded, iter(ids))))
 
     def _load_cached(self, works: Sequence[FileWork]) -> tuple[list[_Loaded], list[FileWork]]:
         """Load what is in memory; return it, and the others."""
