@@ -1,4 +1,4 @@
-"""Fixtures of tests that run whole nodes."""
+"""Fixtures of the tests of services: whole nodes, and the chunk service by itself."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import keyring
 import keyring.backends.null
 import pytest
+from chunk_service_rig import Person, Rig
+
+from sovereign_node.chunkstore import MemoryChunkStore
 
 
 @pytest.fixture
@@ -16,3 +19,17 @@ def no_keyring() -> Iterator[None]:
     keyring.set_keyring(keyring.backends.null.Keyring())
     yield
     keyring.set_keyring(before)
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    """A chunk service over a store in memory."""
+    store = MemoryChunkStore()
+    yield Rig(store)
+    store.close()
+
+
+@pytest.fixture
+def alice() -> Person:
+    """A customer of the chunk service."""
+    return Person(1)
