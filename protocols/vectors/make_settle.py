@@ -132,6 +132,8 @@ FRAMES = [
     frame(50, "SponsorAnswer", {"customer_terms": b"c", "provider_terms": b"p", "statements": [RAW["statement"]]}),
     frame(51, "TransferQuery", {"contract": ID}),
     frame(52, "TransferList", {"receipts": [RAW["transfer"]]}),
+    frame(53, "CreditQuery", {"contract": ID}),
+    frame(54, "CreditList", {"notes": [RAW["credit"]]}),
 ]
 BAD_FRAMES = [
     frame(99, "unknown type", {}),

@@ -281,6 +281,7 @@ def test_every_message_round_trips() -> None:
         m.StatementCosign(b"c"), m.Hello(1, b"c"), m.Refuse("busy", {}), m.CreditOffer(b"n"), m.CreditAnswer(b""),
         m.NoticeQuery(bytes(32)), m.NoticeList((b"a",)), m.GrantNote(b"g"), m.SponsorQuery(bytes(32), 3),
         m.SponsorAnswer(b"c", b"p", (b"s",)), m.TransferQuery(bytes(32)), m.TransferList((b"t",)),
+        m.CreditQuery(bytes(32)), m.CreditList((b"n",)),
     ]  # fmt: skip
     from sovereign_protocols.framing import PREFIX
     from sovereign_protocols.requests.wire import encode_message

@@ -259,7 +259,7 @@ def _export(node: Node, parameters: ExportParameters) -> dict[str, Any]:
     return {
         "to": str(target),
         "contract": bundle["contract"],
-        "papers": sum(len(bundle[name]) for name in ("terms", "acts", "messages", "vouchers")),
+        "papers": sum(len(bundle[name]) for name in ("terms", "acts", "messages", "vouchers", "probes")),
         "customer_device": bundle["customer_device"],
         "provider_device": bundle["provider_device"],
     }

@@ -24,6 +24,9 @@ MAX_NOTICES: Final = 16
 #: Devices of one identity whose transfer receipts are shown: those that signed last.
 MAX_DEVICES: Final = 40
 
+#: Credit notes in one answer; the rest follows when these are signed.
+MAX_CREDITS: Final = 32
+
 _SIGNED = bounded_bytes(MAX_SIGNED_BYTES)
 _ID = byte_string(32)
 
@@ -228,6 +231,24 @@ class TransferList(Message):
     receipts: tuple[bytes, ...]
 
 
+@dataclass(frozen=True)
+class CreditQuery(Message):
+    """Ask for what the answerer gives back and the caller has not signed yet."""
+
+    TYPE = 53
+    SCHEMA = fields_schema(contract=_ID)
+    contract: bytes
+
+
+@dataclass(frozen=True)
+class CreditList(Message):
+    """Credit notes, signed by the answerer, oldest first."""
+
+    TYPE = 54
+    SCHEMA = fields_schema(notes=list_of(_SIGNED, MAX_CREDITS))
+    notes: tuple[bytes, ...]
+
+
 KINDS: Final[tuple[type[Message], ...]] = (
     Hello,
     Refuse,
@@ -252,6 +273,8 @@ KINDS: Final[tuple[type[Message], ...]] = (
     SponsorAnswer,
     TransferQuery,
     TransferList,
+    CreditQuery,
+    CreditList,
 )
 
 ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
@@ -267,5 +290,6 @@ ANSWERS: Final[Mapping[type[Message], type[Message]]] = {
     GrantNote: Kept,
     SponsorQuery: SponsorAnswer,
     TransferQuery: TransferList,
+    CreditQuery: CreditList,
 }
 PROTOCOL: Final = RequestProtocol.of(KINDS, ANSWERS)

@@ -112,6 +112,14 @@ class SettlementClient(RequestClient):
         self._check_provider(signed, signed.content_hash == note.content_hash)
         return signed
 
+    async def credits(self, contract_id: bytes) -> list[Signed[CreditNote]]:
+        """Ask for what the other side gives back and waits for the own signature: sign it and hand it in."""
+        answer = await self._ask(m.CreditQuery(contract_id), m.CreditList)
+        found = [parse_signed(raw, CreditNote, self._network_id) for raw in answer.notes]
+        for note in found:
+            self._check_provider(note, note.body.contract == contract_id)
+        return found
+
     async def notices(self, contract_id: bytes) -> list[SignedAct]:
         """Ask for the notices that the other side signed on a contract."""
         answer = await self._ask(m.NoticeQuery(contract_id), m.NoticeList)

@@ -74,5 +74,11 @@ def _verdict(verdict: dict[str, Any]) -> Iterator[Any]:
         yield f"  {finding['who']}: {escape(finding['what'])} (paper {short_id(finding['paper'])})"
     if "charged_micro_vibe" in verdict:
         yield facts(
-            [(name, format_price(verdict[f"{name}_micro_vibe"])) for name in ("charged", "promised", "unpaid")]
+            [
+                *(
+                    (name, format_price(verdict[f"{name}_micro_vibe"]))
+                    for name in ("charged", "promised", "unpaid")
+                ),
+                ("uptime", f"{format_count(verdict['windows_proven'], 'window')} proven by probe receipts"),
+            ]
         )

@@ -104,6 +104,7 @@ class MoneyBook(StateSettlementBook):
         until_at: int,
         at: int,
         paid: int | None = None,
+        credits: int | None = None,
         uptime: UptimeCount | None = None,
     ) -> Signed[PeriodStatement]:
         """Close the period that runs.
@@ -114,11 +115,12 @@ class MoneyBook(StateSettlementBook):
             until_at: first second after it; the meter must not be further.
             at: now.
             paid: growth of the vouchers that the other side counted in; all that are known here without it.
+            credits: credit notes that the other side counted in; all that are known here without it.
             uptime: windows that the other side counted; the own ones without it.
         """
         with self._state.transaction():
             meter = self.advance(contract_id, until_at)
-            figures = self.figures(contract_id, meter, until_at, paid=paid, uptime=uptime)
+            figures = self.figures(contract_id, meter, until_at, paid=paid, credits=credits, uptime=uptime)
             signed = self.close_period(contract_id, figures, key, until_at=until_at, at=at)
             self._state.meta.delete(_segments_key(contract_id))
             self._starts.pop(contract_id, None)
@@ -132,6 +134,7 @@ class MoneyBook(StateSettlementBook):
         until_at: int,
         *,
         paid: int | None = None,
+        credits: int | None = None,
         uptime: UptimeCount | None = None,
     ) -> PeriodFigures:
         """Collect the figures of the period that ends at a reading of the meter."""
@@ -145,7 +148,7 @@ class MoneyBook(StateSettlementBook):
         return PeriodFigures(
             segments=segments,
             uptime=uptime or self.uptime(contract_id, from_at, until_at),
-            credits=self.credits(contract_id) - credits_before,
+            credits=self.credits(contract_id) - credits_before if credits is None else credits,
             vouchered=vouchered,
             vouchered_before=paid_before,
         )

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sovereign_crypto.statement import StatementType
 from sovereign_node.services.money.bundle_audits import export_audits, judge_audits
+from sovereign_node.services.money.bundle_probes import ProbeJudge, export_probes
 from sovereign_node.store import State
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.errors import ProtocolError
@@ -30,6 +31,7 @@ from sovereign_protocols.settle.bodies import (
 )
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import Body, Signed, parse_signed
+from sovereign_protocols.settle.sponsor import BonusGrant, is_note_of
 
 FORMAT: Final = "sovereign-dispute-1"
 MAX_PAPERS: Final = 1_000_000
@@ -40,6 +42,7 @@ _KINDS: Final[tuple[type[Body], ...]] = (
     MeterDispute,
     PeriodStatement,
     CreditNote,
+    BonusGrant,
     Voucher,
 )
 
@@ -71,6 +74,7 @@ def export_bundle(state: State, contract: Contract, network_id: bytes, at: int) 
             for pair in state.evidence.all(subject=contract.contract_id.hex())
         ],
         "audits": export_audits(state, contract.contract_id),
+        "probes": export_probes(state, contract, at),
     }
 
 
@@ -87,7 +91,7 @@ class Verdict:
     findings: list[dict[str, str]] = field(default_factory=list)
     papers: int = 0
     agreements: list[Agreement] = field(default_factory=list)
-    totals: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, Any] = field(default_factory=dict)
 
     def accuse(self, who: str, what: str, paper: bytes = b"") -> None:
         """Add a finding."""
@@ -136,6 +140,7 @@ class Judge:
             self._check_reports()
             self._check_audits()
             self._sum_up()
+            self._check_probes()
             self._check_payment()
         return self._verdict
 
@@ -287,6 +292,13 @@ class Judge:
             self._verdict.accuse,
         )
 
+    def _check_probes(self) -> None:
+        revisions = [item.terms for item in self._verdict.agreements]
+        judge = ProbeJudge(self._provider, revisions, self._network_id, self._verdict.accuse)
+        judge.read(self._papers("probes"))
+        self._verdict.papers += judge.papers
+        self._verdict.totals |= judge.figures(signed.body for signed in self._signed[PeriodStatement])
+
     def _check_payment(self) -> None:
         """Name a debt that is left after the provider's final notice; vouchers that are not shown cannot count."""
         unpaid = self._verdict.totals["unpaid_micro_vibe"]
@@ -320,9 +332,10 @@ class Judge:
             key = (signed.body.device, signed.body.lane)
             lanes[key] = max(lanes.get(key, 0), signed.body.cumulative)
         statements = {signed.body.period: signed.body for signed in self._signed[PeriodStatement]}
+        self._verdict.totals["sponsored_micro_vibe"] = self._sponsored()
         charged = sum(body.storage + body.transfer + body.bonus for body in statements.values())
         promised = sum(lanes.values())
-        self._verdict.totals = {
+        self._verdict.totals |= {
             "charged_micro_vibe": charged,
             "promised_micro_vibe": promised,
             "unpaid_micro_vibe": max(0, charged - promised - self._credits()),
@@ -331,6 +344,20 @@ class Judge:
             "disputes": len(self._signed[MeterDispute]),
             "notices": len(self._acts),
         }
+
+    def _sponsored(self) -> int:
+        """Sum what sponsors paid; a grant that says less than the notes under it convicts its signer."""
+        notes = {signed.content_hash: signed for signed in self._signed[CreditNote]}.values()
+        total = 0
+        for grant in {signed.content_hash: signed for signed in self._signed[BonusGrant]}.values():
+            if grant.signer != grant.body.device:
+                self._verdict.accuse("bundle", "a grant of another device", grant.statement_hash)
+                continue
+            paid = sum(note.body.amount for note in notes if is_note_of(grant, note.body))
+            if paid > grant.body.budget:
+                self._verdict.accuse("sponsor", "promised more than its grant allows", grant.statement_hash)
+            total += paid
+        return total
 
     def _credits(self) -> int:
         provider = self._verdict.agreements[0].terms.provider_identity

@@ -248,6 +248,7 @@ class CustomerBooks(VoucherSigner):
                     until_at=body.until_at,
                     at=self._clock(),
                     paid=body.paid,
+                    credits=body.credits,
                     uptime=uptime,
                 )
                 check_statement(body, own.body)
@@ -275,6 +276,9 @@ class CustomerBooks(VoucherSigner):
         is_in_time = body.until_at == end or (row.state == "closed" and body.until_at < end)
         if not is_in_time or body.until_at > self._clock() + CLOCK_SKEW_S:
             raise RefusedError(Reason.FIGURES, {"until_at": end})
+        credited = sum(signed.body.credits for signed in self.book.statements(contract_id)) + body.credits
+        if credited > self.book.credits(contract_id):
+            raise RefusedError(Reason.FIGURES, {"credits": self.book.credits(contract_id)})
         paid = sum(signed.body.paid for signed in self.book.statements(contract_id)) + body.paid
         if paid > self._state.vouchers.total(contract_id) + self._recovered(contract_id):
             raise RefusedError(Reason.FIGURES, {"paid": self._state.vouchers.total(contract_id)})

@@ -68,6 +68,8 @@ class MoneyDesk(Desk[MoneyBook]):
         match request:
             case m.CreditOffer(note=raw):
                 return m.CreditAnswer(self._credit(caller, parse_signed(raw, CreditNote, self._network_id)))
+            case m.CreditQuery(contract=contract_id):
+                return m.CreditList(self._notes.offered(caller, contract_id))
             case m.GrantNote(grant=raw):
                 return self._sponsored.keep_grant(caller, raw)
             case m.SponsorQuery():

@@ -20,7 +20,8 @@ from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.requests.desk import Caller
 from sovereign_protocols.settle.bodies import CreditNote
 from sovereign_protocols.settle.ledger import credit_postings, settlement_postings
-from sovereign_protocols.settle.signed import NO_HASH, Signed, countersign, sign_body
+from sovereign_protocols.settle.messages import MAX_CREDITS
+from sovereign_protocols.settle.signed import NO_HASH, Signed, countersign, parse_signed, sign_body
 
 
 class NoteKeeper:
@@ -84,6 +85,8 @@ class NoteKeeper:
         contract = self._state.contracts.get(body.contract)
         if contract is None or caller.identity not in (contract.customer_identity, contract.provider_identity):
             raise RefusedError(Reason.UNKNOWN_CONTRACT)
+        if (body.payer, body.payee) == (self._identity, caller.identity):
+            return self._take_back(caller, note)
         if (body.payer, body.payee, note.signer) != (caller.identity, self._identity, caller.device):
             raise RefusedError(Reason.WRONG_PARTY)
         self._state.settlement.add(note, body.contract, body.at, at=self._clock())
@@ -93,6 +96,39 @@ class NoteKeeper:
         if body.payer != contract.provider_identity:
             return b""
         return self.confirm(note).raw
+
+    def _take_back(self, caller: Caller, note: Signed[CreditNote]) -> bytes:
+        """Book an own note that the other party has signed too, once; returns the own copy."""
+        own = self._own_copy(note)
+        if own is None or note.signer != caller.device:
+            raise RefusedError(Reason.WRONG_PARTY)
+        self.count(parse_signed(own, CreditNote, self._network_id), note)
+        return own
+
+    def offered(self, caller: Caller, contract_id: bytes) -> tuple[bytes, ...]:
+        """Give the notes of this identity that a contract's other party has not signed yet.
+
+        Raises:
+            RefusedError: the contract is not the caller's.
+        """
+        contract = self._state.contracts.get(contract_id)
+        if contract is None or caller.identity not in (contract.customer_identity, contract.provider_identity):
+            raise RefusedError(Reason.UNKNOWN_CONTRACT)
+        own = [note for note in self.waiting(contract_id) if note.signer == self._key.public]
+        return tuple(note.raw for note in own if note.body.payee == caller.identity)[:MAX_CREDITS]
+
+    def accept(self, contract: Contract, note: Signed[CreditNote]) -> Signed[CreditNote]:
+        """Sign and book what a provider gives back; the same note again is only signed again.
+
+        Raises:
+            RefusedError: it is no gift of the provider to this identity.
+        """
+        body = note.body
+        parties = (contract.contract_id, contract.provider_identity, self._identity, contract.provider_device)
+        if (body.contract, body.payer, body.payee, note.signer) != parties:
+            raise RefusedError(Reason.WRONG_PARTY)
+        known = self._own_copy(note)
+        return self.confirm(note) if known is None else parse_signed(known, CreditNote, self._network_id)
 
     def confirm(self, note: Signed[CreditNote]) -> Signed[CreditNote]:
         """Sign a note of the other party: what it says has happened."""

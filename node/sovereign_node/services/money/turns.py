@@ -155,6 +155,7 @@ class Turn:
         has_sent = await self._hand_in_voucher()
         await self._hand_in_notes()
         await self._read_notices()
+        await self._take_credits()
         if self._books.bounds.is_shared:
             transfers = await self._client.transfers(self._id)
             await trio.to_thread.run_sync(self._books.bounds.take, self._id, transfers)
@@ -189,6 +190,12 @@ class Turn:
         for note in await trio.to_thread.run_sync(self._notes.waiting, self._id):
             if note.body.payer == self._contract.customer_identity:
                 await hand_in_note(self._client, self._notes, note)
+
+    async def _take_credits(self) -> None:
+        """Sign what the provider gives back, and hand the signature in."""
+        for note in await self._client.credits(self._id):
+            own = await trio.to_thread.run_sync(self._notes.accept, self._contract, note)
+            await self._client.credit(own)
 
     async def _read_notices(self) -> None:
         for act in await self._client.notices(self._id):

@@ -11,7 +11,9 @@ import pytest
 from market_world import STRANGER
 from money_world import CUSTOMER, GB, PROVIDER, MoneyWorld, databases
 
+from sovereign_crypto.statement import NETWORK_ID_MAIN
 from sovereign_node.errors import ExitCode, NodeError
+from sovereign_node.services.money.bundle import Judge, export_bundle
 from sovereign_node.services.money.sponsored import SponsoredContracts
 from sovereign_node.services.money.sponsors import ASK_AGAIN_S, Sponsors
 from sovereign_node.services.money.wallet import Wallet
@@ -111,6 +113,25 @@ async def test_the_figures_of_the_prototype_with_a_sponsor(world: SponsoredWorld
     assert (row["paid_micro_vibe"], row["left_micro_vibe"], row["periods"]) == (5_250_000, 14_750_000, 1)
     assert row["grant"] == granted.grant.content_hash.hex()
     world.books_balance()
+
+
+async def test_a_bundle_holds_the_papers_of_the_sponsor(world: SponsoredWorld) -> None:
+    contract_id = world.open_sponsored()
+    await world.sponsors.grant(contract_id, PROVIDER_DEVICE, budget=20_000_000)
+    await world.month(contract_id)
+    await world.sponsors.run_once()
+    bundle = export_bundle(world.states["provider"], world.row(contract_id), NETWORK_ID_MAIN, world.now)
+    verdict = Judge(bundle, CUSTOMER.device_key.public, PROVIDER_DEVICE).judge().to_json()
+    assert verdict["ok"], verdict
+    assert (verdict["sponsored_micro_vibe"], verdict["charged_micro_vibe"]) == (5_250_000, 10_500_000)
+    item = world.sponsors.get(contract_id)
+    assert item is not None
+    # A sponsor that grants less and promises more convicts itself.
+    too_much = sign_body(draft_note(item.grant, item.statements[0], 20_000_001, world.now), SPONSOR.device_key)
+    verdict = Judge(bundle | {"messages": [*bundle["messages"], too_much.raw.hex()]}).judge().to_json()
+    assert [(found["who"], found["what"]) for found in verdict["findings"]] == [
+        ("sponsor", "promised more than its grant allows")
+    ]
 
 
 async def test_the_budget_is_never_exceeded(world: SponsoredWorld) -> None:
