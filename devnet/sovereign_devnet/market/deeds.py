@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -18,19 +17,29 @@ from sovereign_node.node import Node
 from sovereign_node.services.contracts import WantedContract
 from sovereign_node.store.contracts import Contract
 from sovereign_protocols.market.refusals import RefusedError
-from sovereign_protocols.market.terms import BonusPayer
+from sovereign_protocols.market.terms import NO_HASH, BonusPayer
 from sovereign_protocols.settle.bodies import Voucher
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import parse_signed, sign_body
 
+#: What the sponsor pays for one contract altogether, micro-VIBE.
+SPONSOR_BUDGET: Final = 100_000_000
+
 
 async def open_contract(
-    customer: Node, provider: Node, *, capacity_bytes: int, observers: Sequence[bytes], bonus: BonusPayer
+    customer: Node, provider: Node, *, capacity_bytes: int, observer: Node, sponsor: Node | None
 ) -> Contract:
-    """Open a contract whose terms name observers and who pays the bonus."""
-    wanted = WantedContract(capacity_bytes, bonus_payer=bonus, observers=tuple(observers))
+    """Open a contract whose terms name an observer and who pays the bonus: a sponsor, or else the customer."""
+    wanted = WantedContract(
+        capacity_bytes,
+        bonus_payer=BonusPayer.CUSTOMER if sponsor is None else BonusPayer.SPONSOR,
+        sponsor=NO_HASH if sponsor is None else sponsor.identity.identity_id,
+        observers=(observer.keys.public,),
+    )
     contract = await customer.contracts.open(provider.keys.peer_id, wanted)
     await customer.discovery.refresh_devices({contract.provider_device})
+    if sponsor is not None:
+        await sponsor.money.sponsors.grant(contract.contract_id, provider.keys.public, budget=SPONSOR_BUDGET)
     return contract
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from sovereign_devnet.market.deeds import SPONSOR_BUDGET
 from sovereign_devnet.report import Report
 from sovereign_node.node import Node
 from sovereign_node.services.money.bundle import Judge, export_bundle
 from sovereign_node.store.audits import FAILED
 from sovereign_node.store.contracts import Contract
-from sovereign_protocols.market.prices import GB, LIST_PRICES, MONTH_S, Usage, charge, format_vibe
+from sovereign_protocols.market.prices import FREE, GB, LIST_PRICES, MONTH_S, Usage, charge, format_vibe
 from sovereign_protocols.settle.bodies import CreditNote, MeterDispute, PeriodStatement
+from sovereign_protocols.settle.ledger import BONUS_GIVEN, BONUS_HELD
 
 if TYPE_CHECKING:
     from sovereign_devnet.market.story import Cast
@@ -46,13 +48,10 @@ class Findings:
         self._folder.mkdir(parents=True, exist_ok=True)
         for check in (self._figures, self._good, self._leaky, self._flaky, self._carol, self._dave):
             await trio.to_thread.run_sync(check)
-        for check in (self._erin, self._frank, self._conserved):
+        for check in (self._erin, self._frank, self._sponsor, self._conserved):
             await trio.to_thread.run_sync(check)
         verified = await self._world.ask("alice", "verify", read_data_percent=100.0)
         self._report.check("alice's data is whole at both providers", [str(item) for item in verified["errors"]])
-        self._report.figures["sponsor"] = (
-            "runs, but bonus grants by a sponsor do not exist yet: customers pay the bonus"
-        )
 
     def _statements(self, node: Node, contract: Contract) -> list[PeriodStatement]:
         found = node.state.settlement.all(contract.contract_id, PeriodStatement, node.identity.network_id)
@@ -93,6 +92,8 @@ class Findings:
         )
         wrong = (lines.price, lines.earnings) != (10_500_000, 15_750_000)
         self._report.check("the prototype's figures: 10.5 VIBE, 15.75 with the bonus", wrong)
+        own = charge(FREE, Usage(5 * GB * MONTH_S, GB), with_bonus=True)
+        self._report.check("a customer with only own devices pays 0 VIBE", own.earnings != 0)
 
     def _good(self) -> None:
         contract, alice = self._contract("alice", "good"), self._world.node("alice")
@@ -184,10 +185,21 @@ class Findings:
         for name, node in (("frank", frank), ("good", good)):
             self._check_innocent(f"frank-by-{name}", node, contract)
 
+    def _sponsor(self) -> None:
+        contract = self._contract("dave", "good")
+        if not self._has_period():
+            return
+        held = self._balance("good", BONUS_HELD, contract)
+        given = self._balance("sponsor", BONUS_GIVEN, contract)
+        charged = sum(body.bonus for body in self._statements(self._world.node("dave"), contract))
+        is_wrong = not 0 < held == -given <= SPONSOR_BUDGET or charged != 0
+        self._report.check("the sponsor pays the bonus of dave's contract, and dave does not", is_wrong)
+        self._report.figures["sponsor"] = f"paid {format_vibe(held)} of {format_vibe(SPONSOR_BUDGET)} granted"
+
     def _conserved(self) -> None:
         """Every entry adds up to zero, every chain is whole, and what one side gave the other holds."""
         wrong = []
-        names = sorted({name for pair in self._cast.contracts for name in pair})
+        names = sorted({"sponsor", *(name for pair in self._cast.contracts for name in pair)})
         for name in names:
             ledger = self._world.node(name).state.ledger
             if ledger.verify() is not None:
@@ -199,12 +211,12 @@ class Findings:
             open_charges = self._refused_charges(customer, provider, contract)
             wrong += self._compare(customer, provider, contract, open_charges)
             earned -= self._balance(provider, "income", contract)
-            paid += self._balance(customer, "expense", contract)
+            paid += self._spent(customer, "expense", contract)
             refused += open_charges
         self._report.check("money is conserved to the micro-VIBE over all ledgers", wrong)
         self._report.figures["ledgers"] = (
             f"{len(names)}, {len(self._cast.contracts)} contracts: providers booked {format_vibe(earned)},"
-            f" customers {format_vibe(paid)}, and {format_vibe(refused)} in statements that customers did not sign"
+            f" who pays {format_vibe(paid)}; {format_vibe(refused)} are in statements that customers did not sign"
         )
 
     def _refused_charges(self, customer: str, provider: str, contract: Contract) -> int:
@@ -225,13 +237,18 @@ class Findings:
             ("receivable", "payable", refused),
             ("income", "expense", -refused),
             ("vouchers-held", "vouchers-given", 0),
+            (BONUS_HELD, BONUS_GIVEN, 0),
         )
         wrong = []
         for held, owed, alone in mirrored:
-            one, other = self._balance(provider, held, contract), self._balance(customer, owed, contract)
+            one, other = self._balance(provider, held, contract), self._spent(customer, owed, contract)
             if one + other != alone:
                 wrong.append(f"{customer} and {provider}: {held} {one}, {owed} {other}, of it unsigned {alone}")
         return wrong
+
+    def _spent(self, customer: str, account: str, contract: Contract) -> int:
+        """Sum an account of both who pay under a contract."""
+        return sum(self._balance(name, account, contract) for name in (customer, "sponsor"))
 
     def _balance(self, name: str, account: str, contract: Contract) -> int:
         return self._world.node(name).state.ledger.balance(f"{account}:{contract.contract_id.hex()}")

@@ -17,7 +17,6 @@ from sovereign_devnet.market.world import ScaledClock, World, open_world, withou
 from sovereign_devnet.report import Check, Report, Step
 from sovereign_node.errors import NodeError
 from sovereign_node.store.contracts import Contract
-from sovereign_protocols.market.terms import BonusPayer
 from sovereign_protocols.probe.windows import WINDOW_S, window_of
 
 DAY_S: Final = 86_400
@@ -33,6 +32,8 @@ CUSTOMERS: Final[dict[str, tuple[str, ...]]] = {
     "erin": ("flaky",),
     "frank": ("good",),
 }
+#: Whose uptime bonus the sponsor pays.
+SPONSORED: Final = "dave"
 CHEAT_DAY: Final = 4
 BACKUP_DAY, RESTORE_DAY = 5, 6
 LOSS_DAY: Final = 12
@@ -126,8 +127,8 @@ class _Story:
                     node,
                     world.node(provider),
                     capacity_bytes=50 * MB,
-                    observers=[world.node("observer").keys.public],
-                    bonus=BonusPayer.CUSTOMER,
+                    observer=world.node("observer"),
+                    sponsor=world.node("sponsor") if customer == SPONSORED else None,
                 )
             source = self._source(customer)
             await trio.to_thread.run_sync(self._fill, source / "large", 5 * MB)
@@ -169,7 +170,7 @@ class _Story:
         for name in PROVIDERS:
             node = self._world.node(name)
             await trio.to_thread.run_sync(node.money.provide_once)
-        for name in CUSTOMERS:
+        for name in (*CUSTOMERS, "sponsor"):
             await self._world.node(name).money.pay_once()
 
     async def _outage(self, day: int, number: int) -> None:
