@@ -158,7 +158,7 @@ async def open_node(
         )
         try:
             relay = make_relay(config, keys)
-            limits = NetworkLimits.within(config.connection_limit)
+            limits = NetworkLimits.within(config.connection_limit, window_bytes=config.net.receive_window_bytes)
             listen = await trio.to_thread.run_sync(remembered_listen, config.net.listen, state)
             async with (
                 open_network(

@@ -19,6 +19,7 @@ ROLES = ("server", "mobile", "provider")
 STACKS = ("fast", "stock")
 ACCEPT = ("everyone", "friends", "own")
 METERED = ("auto", "yes", "no")
+LEAST_WINDOW_BYTES = 4 * 1024 * 1024
 LEAST_CONNECTIONS = 16
 
 
@@ -49,6 +50,10 @@ class NetConfig:
     )
     relay_bytes_per_peer_per_h: int = _setting(
         1_000_000_000, "bytes carried per hour for one peer that is neither an own device nor under contract"
+    )
+    receive_window_bytes: int = _setting(
+        67_108_864,
+        "bytes received and not yet read that all connections together may hold; a quarter of it for one peer",
     )
     upload_limit_bytes_per_s: int = _setting(0, "bytes per second sent at most, 0 for no limit")
     download_limit_bytes_per_s: int = _setting(0, "bytes per second received at most, 0 for no limit")
@@ -210,6 +215,12 @@ def _check_limits(net: NetConfig) -> None:
             "invalid_setting",
             f"net.max_connections {net.max_connections} leaves no room to look for others",
             f"it takes {LEAST_CONNECTIONS} or more, or 0",
+        )
+    if net.receive_window_bytes < LEAST_WINDOW_BYTES:
+        raise NodeError(
+            "invalid_setting",
+            f"net.receive_window_bytes {net.receive_window_bytes} is too little to receive anything fast",
+            f"it takes {LEAST_WINDOW_BYTES} or more",
         )
     for setting, texts, parse in (
         ("limit_schedule", net.limit_schedule, parse_period),

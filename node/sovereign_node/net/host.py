@@ -69,10 +69,21 @@ class NetworkLimits:
         return self.connections + self.dials + self.handshakes
 
     @classmethod
-    def within(cls, total: int) -> "NetworkLimits":
-        """Share out a total of at least 16; what is being made has places of its own, or nobody would be found."""
+    def within(cls, total: int, *, window_bytes: int = 64 * 1024 * 1024) -> "NetworkLimits":
+        """Share out a total of at least 16; what is being made has places of its own, or nobody would be found.
+
+        Args:
+            total: connections of every kind.
+            window_bytes: as the attribute; a quarter of it may be one peer's.
+        """
         dials, handshakes = min(32, total // 6), min(64, total // 8)
-        return cls(connections=total - dials - handshakes, dials=dials, handshakes=handshakes)
+        return cls(
+            connections=total - dials - handshakes,
+            dials=dials,
+            handshakes=handshakes,
+            window_bytes_per_peer=window_bytes // 4,
+            window_bytes=window_bytes,
+        )
 
 
 def _new_host(key_pair: Any, limits: NetworkLimits, stack: Stack) -> Any:
