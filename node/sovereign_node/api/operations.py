@@ -160,3 +160,15 @@ def _fits(kind: Any, value: Any) -> bool:
 
 def _bad_request(message: str) -> NodeError:
     return NodeError("bad_request", message, "see docs/api/openapi.json", ExitCode.USAGE)
+
+
+def error_document(error: NodeError) -> dict[str, Any]:
+    """Return the one shape that errors have in the API and in ``--json``."""
+    return {
+        "error": {
+            "code": error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": int(error.exit_code),
+        }
+    }

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sovereign_node.api.operations import Operation, openapi_document, parse_parameters
+from sovereign_node.api.operations import Operation, error_document, openapi_document, parse_parameters
 from sovereign_node.errors import ExitCode, NodeError
 
 if TYPE_CHECKING:
@@ -40,18 +40,6 @@ HTTP_STATUS = {
     ExitCode.UNREACHABLE: 502,
     ExitCode.STORAGE_FULL: 507,
 }
-
-
-def error_document(error: NodeError) -> dict[str, Any]:
-    """Return the one shape that errors have in the API and in ``--json``."""
-    return {
-        "error": {
-            "code": error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "exit_code": int(error.exit_code),
-        }
-    }
 
 
 class LocalApi:

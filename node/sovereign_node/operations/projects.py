@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from sovereign_node.api.operations import NoParameters, Operation, ReportProgress
+from sovereign_node.api.operations import NoParameters, Operation, ReportProgress, error_document
 from sovereign_node.errors import ExitCode, NodeError
 from sovereign_node.node import Node
 from sovereign_node.operations.progress import forward_progress
 from sovereign_node.operations.quotes import QuoteParameters, make_quote
 from sovereign_node.services.projects import BackupOutcome, OpenProject
 from sovereign_node.store.projects import Project
+from sovereign_node.translate import translated
 from sovereign_node.vault.report import ItemError
 from sovereign_node.vault.run_restore import RestoreReport
 from sovereign_node.vault.safe_fs import Existing
@@ -86,66 +88,91 @@ class RestoreParameters:
 
 def operations(node: Node) -> list[Operation]:
     """Return the operations of this family."""
-
-    async def protect(parameters: ProtectParameters, _report: ReportProgress) -> Any:
-        if parameters.copies is not None and not 1 <= parameters.copies <= 16:
-            raise NodeError("bad_request", "copies go from 1 to 16", "use --copies 2", ExitCode.USAGE)
-        project = await trio.to_thread.run_sync(
-            node.projects.protect, parameters.path, parameters.name, parameters.copies
-        )
-        node.recovery.publish_soon()
-        return {"id": project.project_id.hex(), "name": project.name, "sources": list(project.sources)}
-
-    async def unprotect(parameters: ProjectParameters, _report: ReportProgress) -> Any:
-        project = await trio.to_thread.run_sync(node.projects.find, parameters.project)
-        await trio.to_thread.run_sync(node.projects.unprotect, project)
-        return {"id": project.project_id.hex(), "name": project.name}
-
-    async def project_list(_: NoParameters, _report: ReportProgress) -> Any:
-        return await trio.to_thread.run_sync(
-            lambda: [node.projects.summary(project) for project in node.state.projects.all()]
-        )
-
-    async def backup(parameters: BackupParameters, report: ReportProgress) -> Any:
-        projects = await trio.to_thread.run_sync(node.projects.chosen, parameters.project)
-        if parameters.project is None:
-            projects = [project for project in projects if project.sources]
-        if not projects:
-            raise NodeError(
-                "no_project", "nothing is protected on this device", "sovereign protect PATH", ExitCode.NOT_FOUND
-            )
-        await node.recovery.settle()
-        results = [await _backup_one(node, project, report) for project in projects]
-        return results[0] if len(results) == 1 else {"projects": results}
-
-    async def snapshots(parameters: SnapshotParameters, _report: ReportProgress) -> Any:
-        projects = await trio.to_thread.run_sync(node.projects.chosen, parameters.project)
-        names = await trio.to_thread.run_sync(
-            lambda: {device.device_id: device.device_name for device in node.state.devices.all()}
-        )
-        return [
-            {
-                "id": row.snapshot_id.hex(),
-                "project": project.project_id.hex(),
-                "project_name": project.name,
-                "time": row.taken_at,
-                "files": row.file_count,
-                "bytes": row.size_bytes,
-                "device": row.device_id.hex(),
-                "device_name": names.get(row.device_id, ""),
-            }
-            for project in projects
-            for row in await node.projects.snapshots(project)
-        ]
-
     return [
-        Operation("protect", "Make a project of a folder or a file", ProtectParameters, protect),
-        Operation("unprotect", "Stop protecting a project on this device", ProjectParameters, unprotect),
-        Operation("project_list", "List projects", NoParameters, project_list),
-        Operation("backup", "Store what is new", BackupParameters, backup, streams=True),
-        Operation("snapshots", "List snapshots", SnapshotParameters, snapshots),
+        Operation("protect", "Make a project of a folder or a file", ProtectParameters, partial(_protect, node)),
+        Operation(
+            "unprotect", "Stop protecting a project on this device", ProjectParameters, partial(_unprotect, node)
+        ),
+        Operation("project_list", "List projects", NoParameters, partial(_project_list, node)),
+        Operation("backup", "Store what is new", BackupParameters, partial(_backup, node), streams=True),
+        Operation("snapshots", "List snapshots", SnapshotParameters, partial(_snapshots, node)),
         *_reading(node),
     ]
+
+
+async def _protect(node: Node, parameters: ProtectParameters, _report: ReportProgress) -> Any:
+    if parameters.copies is not None and not 1 <= parameters.copies <= 16:
+        raise NodeError("bad_request", "copies go from 1 to 16", "use --copies 2", ExitCode.USAGE)
+    project = await trio.to_thread.run_sync(
+        node.projects.protect, parameters.path, parameters.name, parameters.copies
+    )
+    node.recovery.publish_soon()
+    return {"id": project.project_id.hex(), "name": project.name, "sources": list(project.sources)}
+
+
+async def _unprotect(node: Node, parameters: ProjectParameters, _report: ReportProgress) -> Any:
+    project = await trio.to_thread.run_sync(node.projects.find, parameters.project)
+    await trio.to_thread.run_sync(node.projects.unprotect, project)
+    return {"id": project.project_id.hex(), "name": project.name}
+
+
+async def _project_list(node: Node, _: NoParameters, _report: ReportProgress) -> Any:
+    return await trio.to_thread.run_sync(
+        lambda: [node.projects.summary(project) for project in node.state.projects.all()]
+    )
+
+
+async def _backup(node: Node, parameters: BackupParameters, report: ReportProgress) -> Any:
+    projects = await trio.to_thread.run_sync(node.projects.chosen, parameters.project)
+    if parameters.project is None:
+        projects = [project for project in projects if project.sources]
+    if not projects:
+        raise NodeError(
+            "no_project", "nothing is protected on this device", "sovereign protect PATH", ExitCode.NOT_FOUND
+        )
+    await node.recovery.settle()
+    if len(projects) == 1:
+        return await _backup_one(node, projects[0], report)
+    return {"projects": await _backup_each(node, projects, report)}
+
+
+async def _snapshots(node: Node, parameters: SnapshotParameters, _report: ReportProgress) -> Any:
+    projects = await trio.to_thread.run_sync(node.projects.chosen, parameters.project)
+    names = await trio.to_thread.run_sync(
+        lambda: {device.device_id: device.device_name for device in node.state.devices.all()}
+    )
+    return [
+        {
+            "id": row.snapshot_id.hex(),
+            "project": project.project_id.hex(),
+            "project_name": project.name,
+            "time": row.taken_at,
+            "files": row.file_count,
+            "bytes": row.size_bytes,
+            "device": row.device_id.hex(),
+            "device_name": names.get(row.device_id, ""),
+        }
+        for project in projects
+        for row in await node.projects.snapshots(project)
+    ]
+
+
+async def _backup_each(node: Node, projects: list[Project], report: ReportProgress) -> list[dict[str, Any]]:
+    """Back up several projects; one that fails keeps none of the others from it."""
+    results: list[dict[str, Any]] = []
+    failures: list[NodeError] = []
+    for project in projects:
+        try:
+            with translated():
+                results.append(await _backup_one(node, project, report))
+        except NodeError as error:
+            failures.append(error)
+            results.append(
+                {"project": project.project_id.hex(), "project_name": project.name} | error_document(error)
+            )
+    if len(failures) == len(projects):
+        raise failures[0]
+    return results
 
 
 def _reading(node: Node) -> list[Operation]:
@@ -295,12 +322,12 @@ class _Listing:
 
 def _entry_row(entry: Entry, path: str) -> dict[str, Any]:
     row = {
-        "path": path.encode("utf-8", "replace").decode(),
+        "path": path,
         "kind": KIND_NAMES[entry.kind],
         "mode": entry.mode,
         "size": entry.size_bytes,
         "mtime_ns": entry.mtime_ns,
     }
     if entry.kind is Kind.SYMLINK:
-        row["target"] = entry.content.decode("utf-8", "replace")
+        row["target"] = os.fsdecode(entry.content)
     return row

@@ -446,6 +446,15 @@ def test_asks_the_node_and_shows_the_answer(node: Any, cli: Any, case: Any) -> N
         assert text in outcome.out
 
 
+def test_a_project_that_failed_is_told_beside_those_that_did_not(node: Any, cli: Any) -> None:
+    error = {"code": "source_missing", "message": "/music is gone", "hint": "plug the disk in", "exit_code": 1}
+    node.answers["backup"] = result({"projects": [BACKUP, {"project_name": "music", "error": error}]})
+    outcome = cli("backup")
+    assert outcome.code == 3
+    for text in ("1,234 files", "music: not backed up, /music is gone", "plug the disk in"):
+        assert text in outcome.out
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[0]))
 def test_json_is_the_answer_of_the_node_as_one_document(node: Any, cli: Any, case: Any) -> None:
     words, operation, _parameters, answer, _texts = case

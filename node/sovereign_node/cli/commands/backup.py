@@ -22,7 +22,7 @@ def backup(session: Session, project: OptionalProjectArgument = None, dry_run: D
         return
     result = session.stream("backup", "backing up", project=project)
     runs = runs_of(result)
-    code = ExitCode.PARTIAL if any(run.get("partial") for run in runs) else ExitCode.OK
+    code = ExitCode.PARTIAL if any(run.get("partial") or "error" in run for run in runs) else ExitCode.OK
     session.report(result, lambda _: _view(runs), code)
 
 
@@ -40,6 +40,11 @@ def _view(runs: list[dict[str, Any]]) -> Iterator[Any]:
 
 def _run(run: dict[str, Any]) -> Iterator[Any]:
     name = run.get("project_name") or short_id(run["project"])
+    if "error" in run:
+        yield styled(f"{name}: not backed up, {run['error']['message']}", "bold red")
+        if run["error"]["hint"]:
+            yield f"  {escape(run['error']['hint'])}"
+        return
     yield styled(f"{name}: snapshot {short_id(run['snapshot'])}", "bold yellow" if run["partial"] else "bold green")
     seconds = run["seconds"]
     rate = f", {format_rate(run['bytes_read'] / seconds)}" if seconds and run["bytes_read"] else ""
