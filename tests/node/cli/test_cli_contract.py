@@ -62,6 +62,8 @@ COMMANDS = [
     "provider export --to out --contract 12",
     "provider scrub",
     "audit log --limit 5 --verify",
+    "device revoke 12ab --passphrase-command hostname",
+    "device renew --passphrase-command hostname",
     "limits show",
     "limits set --up 500KB --metered auto",
     "limits clear",
@@ -94,7 +96,7 @@ def test_the_node_takes_what_the_command_sends(cli: Any, monkeypatch: pytest.Mon
 
 
 def test_every_operation_has_a_command() -> None:
-    assert set(TABLE) - {"kit_confirm", "device_revoke"} <= OPERATIONS_OF_COMMANDS
+    assert set(TABLE) - {"kit_confirm"} <= OPERATIONS_OF_COMMANDS
 
 
 OPERATIONS_OF_COMMANDS = {
@@ -102,7 +104,7 @@ OPERATIONS_OF_COMMANDS = {
     *("protect", "unprotect", "project_list"),
     *("backup", "snapshots", "ls", "restore", "verify", "forget", "gc", "repair_index", "devices", "peers", "ping"),
     *("doctor", "provider_status", "provider_offer_set", "provider_export", "provider_scrub", "audit_log"),
-    *("config_show", "shutdown", "limits", "limits_set", "limits_clear"),
+    *("config_show", "shutdown", "limits", "limits_set", "limits_clear", "device_revoke", "device_renew"),
     *("wallet", "sponsor_grant", "sponsor_list"),
     *("transfer", "settle", "bill", "statements", "quote", "ledger_verify", "dispute_export"),
     *("audit_now", "uptime"),
