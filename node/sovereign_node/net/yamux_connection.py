@@ -157,6 +157,8 @@ class YamuxConnection(IMuxedConn):  # type: ignore[misc]
         while True:
             if not self.yamux.has_output:
                 self._written.set()
+                if self.yamux.is_drained:
+                    return
                 self._write_wake = trio.Event()
                 await self._write_wake.wait()
                 self._write_wake = None

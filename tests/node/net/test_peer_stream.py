@@ -8,6 +8,7 @@ import trio
 from trio.testing import check_half_closeable_stream
 
 from sovereign_node.net.errors import StreamOpenError
+from sovereign_protocols.yamux.errors import YamuxError
 
 PROTOCOL = "/test/stream/1.0.0"
 MIB = 1024 * 1024
@@ -106,6 +107,28 @@ async def test_an_end_and_a_reset_in_one_batch_wake_the_writer(make_pair):
             far.connection.yamux.finish(far.core)
             far.connection.yamux.reset(far.core)
             far.connection.flush()
+
+
+async def test_after_a_goodbye_streams_may_end_and_none_begin(make_pair):
+    near, far = await make_pair()
+    near.connection.yamux.go_away()
+    near.connection.flush()
+    await near.send_all(b"question")
+    assert await far.receive_some(100) == b"question"
+    for end in (near, far):
+        assert not end.connection.is_established
+        with pytest.raises(YamuxError):
+            end.connection.open_peer_stream()
+    await far.send_all(b"answer")
+    await far.send_eof()
+    assert await near.receive_some(100) == b"answer"
+    assert await near.receive_some(100) == b""
+    assert not near.connection.is_closed
+    await near.send_eof()
+    with trio.fail_after(5):
+        assert await far.receive_some(100) == b""
+        for end in (near, far):
+            await end.connection.event_closed.wait()
 
 
 async def test_bytes_before_the_end_are_kept(make_pair, connected):
