@@ -57,7 +57,10 @@ def run_foreground(folder: Path, plan: Plan) -> None:
             nats.append(server.url)
         cluster = exits.enter_context(Cluster(folder, nats=nats))
         if registry.entries:
-            cluster.up(*(cluster.take(entry.name) for entry in registry.entries))
+            members = [cluster.take(entry.name) for entry in registry.entries]
+            for member in members:
+                member.configure(relay={"nats": tuple(nats)})
+            cluster.up(*members)
         else:
             _Builder(cluster, registry).build(plan)
             if plan.only_nats:

@@ -60,7 +60,11 @@ class NatsProcess:
             DevnetError: it ended or took too long.
         """
         stop_leftover(self._folder)
-        words = [find_nats_server(), "-a", self._address, "-p", str(self._port), "-P", str(_pid_file(self._folder))]
+        try:
+            program = find_nats_server()
+        except FileNotFoundError as error:
+            raise DevnetError(str(error)) from error
+        words = [program, "-a", self._address, "-p", str(self._port), "-P", str(_pid_file(self._folder))]
         self._log_file.parent.mkdir(parents=True, exist_ok=True)
         with self._log_file.open("wb") as log:
             # Ctrl-C in the terminal is for the test network, whose nodes stop before their server.
