@@ -23,6 +23,7 @@ from sovereign_node.net.streams import PeerStream
 from sovereign_node.services.audit_book import OnFailed, StateAuditBook, note_failure
 from sovereign_node.services.audit_plan import DAY_S, AuditPlan, has_failed_by_silence
 from sovereign_node.services.chunk_identities import IdentityDirectory
+from sovereign_node.services.money.notes import credit_due_key
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_check import introduction_of, known_identity_check
 from sovereign_node.services.peer_finder import PeerFinder
@@ -263,6 +264,7 @@ class Audits:
                 self._state.placed_chunks.note_pass(record.contract_id, record.chunk_id, at=record.audited_at)
             if verdict is not None:
                 note_failure(self._state, self._keys.peer_id, verdict, at=record.audited_at)
+                self._state.meta.set(credit_due_key(record.contract_id), "1")
 
     def _challenge(
         self, chunk: PlacedChunk, contract: Contract, method: Method, leaf: int

@@ -223,6 +223,11 @@ async def test_a_lost_chunk_is_found_credited_and_put_back(tmp_path) -> None:
         assert len(notes) == 1
         expected = chunk.size_bytes * 10 * DAY_S * 2_000_000 / (10**9 * 2_592_000)
         assert notes[0].body.amount == pytest.approx(expected, rel=0.01)
+        # The customer fetches what the provider admitted to owe, and both have it in their books.
+        await laptop.ask("settle")
+        for device in (attic, laptop):
+            (row,) = [row for row in device.node.state.contracts.all() if row.contract_id == contract.contract_id]
+            assert device.node.money.book_of(row).credits(contract.contract_id) == notes[0].body.amount
 
         outcomes = [*await node.repair.run_once()]
         if not outcomes:

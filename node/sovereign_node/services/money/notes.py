@@ -169,3 +169,8 @@ class NoteKeeper:
             if known.content_hash == note.content_hash and known.signer == self._key.public:
                 return known.raw
         return None
+
+
+def credit_due_key(contract_id: bytes) -> str:
+    """Name the note that an own audit failed, so that the provider is asked what it gives back."""
+    return f"credit_due:{contract_id.hex()}"

@@ -14,7 +14,7 @@ from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
 from sovereign_node.services.money.bounds import OverMeteredError
 from sovereign_node.services.money.customer_books import CustomerBooks
-from sovereign_node.services.money.notes import NoteKeeper
+from sovereign_node.services.money.notes import NoteKeeper, credit_due_key
 from sovereign_node.services.money.overdue import keep_act
 from sovereign_node.services.money.tally import Tally
 from sovereign_node.services.peer_finder import PeerFinder, unreachable
@@ -34,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 #: Periods that one turn may close, and pages of receipts that it may read; the next turn goes on.
 MAX_STEPS = 400
+#: How often a provider is asked for gifts that no own audit announces.
+CREDITS_EVERY_S = 7 * 86_400
 
 
 class Turns:
@@ -155,7 +157,7 @@ class Turn:
         has_sent = await self._hand_in_voucher()
         await self._hand_in_notes()
         await self._read_notices()
-        await self._take_credits()
+        await self._take_credits(is_asked)
         if self._books.bounds.is_shared:
             transfers = await self._client.transfers(self._id)
             await trio.to_thread.run_sync(self._books.bounds.take, self._id, transfers)
@@ -191,11 +193,26 @@ class Turn:
             if note.body.payer == self._contract.customer_identity:
                 await hand_in_note(self._client, self._notes, note)
 
-    async def _take_credits(self) -> None:
+    async def _take_credits(self, is_asked: bool) -> None:
         """Sign what the provider gives back, and hand the signature in."""
+        if not is_asked and not await trio.to_thread.run_sync(self._may_be_credited):
+            return
         for note in await self._client.credits(self._id):
             own = await trio.to_thread.run_sync(self._notes.accept, self._contract, note)
             await self._client.credit(own)
+        await trio.to_thread.run_sync(self._note_credits)
+
+    def _may_be_credited(self) -> bool:
+        """Tell whether an audit failed since the provider was asked last; once a week ask anyway. Blocks."""
+        if self._state.meta.get(credit_due_key(self._id)) is not None:
+            return True
+        asked_at = int(self._state.meta.get(_credits_key(self._id)) or self._contract.started_at)
+        return self._clock() - asked_at >= CREDITS_EVERY_S
+
+    def _note_credits(self) -> None:
+        with self._state.transaction():
+            self._state.meta.set(_credits_key(self._id), str(self._clock()))
+            self._state.meta.delete(credit_due_key(self._id))
 
     async def _read_notices(self) -> None:
         for act in await self._client.notices(self._id):
@@ -311,6 +328,10 @@ class Turn:
 def final_key(contract_id: bytes) -> str:
     """Name the note that a closed contract has its last statement."""
     return f"final:{contract_id.hex()}"
+
+
+def _credits_key(contract_id: bytes) -> str:
+    return f"credits_asked:{contract_id.hex()}"
 
 
 async def hand_in_note(client: SettlementClient, notes: NoteKeeper, note: Signed[CreditNote]) -> bool:

@@ -104,17 +104,17 @@ async def test_silence_and_a_second_verdict_give_nothing_back(world: MoneyWorld)
     assert await world.wait(10 * DAY_S, contract_id)
     auditor = Auditor(world, contract_id)
     auditor.fail(size=MAX_CHUNK_BYTES, since_at=world.now - 9 * DAY_S, is_answered=False)
-    assert await world.turn(contract_id)
+    assert await world.turn(contract_id, is_asked=True)
     assert world.books["provider"].credits(contract_id) == 0
     world.now += DAY_S
     world.meter.run_once()
     auditor.fail(size=MAX_CHUNK_BYTES, since_at=world.now - 3 * DAY_S)
-    assert await world.turn(contract_id)
+    assert await world.turn(contract_id, is_asked=True)
     once = world.books["provider"].credits(contract_id)
     assert once > 0
     # The same time cannot be claimed again by another challenge.
     auditor.fail(size=MAX_CHUNK_BYTES, since_at=world.now - 3 * DAY_S)
-    assert await world.turn(contract_id)
+    assert await world.turn(contract_id, is_asked=True)
     assert world.books["provider"].credits(contract_id) == once
 
 
@@ -147,3 +147,19 @@ async def test_a_bundle_proves_lost_chunks_and_good_windows(world: MoneyWorld) -
         "a probe receipt of another party",
         "a probe receipt cannot be verified",
     ]
+
+
+async def test_a_gift_is_fetched_within_a_week_and_survives_a_broken_turn(world: MoneyWorld) -> None:
+    contract_id = world.open()
+    world.put(contract_id, GB, moved=0)
+    assert await world.wait(2 * DAY_S, contract_id)
+    note = world.notes["provider"].draft(world.row(contract_id), 5)
+    # The customer signs and books, and the connection breaks before the provider has the signature.
+    world.notes["customer"].accept(world.row(contract_id, "customer"), note)
+    assert (world.books["customer"].credits(contract_id), world.books["provider"].credits(contract_id)) == (5, 0)
+    assert await world.wait(MONTH_S, contract_id)
+    for role, book in world.books.items():
+        assert book.credits(contract_id) == 5, role
+        (statement,) = book.statements(contract_id)
+        assert statement.body.credits == 5
+        assert sum(world.states[role].ledger.balances().values()) == 0
