@@ -20,8 +20,8 @@ MAX_LOG_ENTRIES: Final = 4_096
 MAX_LOG_ENTRY_BYTES: Final = 65_536
 MAX_STATEMENT_BYTES: Final = 65_536
 
-#: Bytes of chunks that may be under way in one direction of one stream: four of the largest, so that one is read, one
-#: sent, one received and one hashed.
+#: Bytes of chunks that may be under way in one direction of one stream: four of the largest, so that one is read,
+#: one sent, one received and one hashed.
 DEFAULT_WINDOW_BYTES: Final = 4 * MAX_CHUNK_BYTES
 MIN_WINDOW_BYTES: Final = MAX_CHUNK_BYTES
 MAX_WINDOW_BYTES: Final = 64 * 1024**2

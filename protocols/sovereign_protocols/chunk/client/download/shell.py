@@ -105,6 +105,8 @@ class Transfer:
 
     def close(self) -> None:
         """Give up: what is still under way is thrown away."""
+        if self._is_closed:
+            return
         self._is_closed = True
         self._lists.clear()
         while self._ready:
@@ -138,6 +140,11 @@ class Transfer:
     def is_closed(self) -> bool:
         """Whether the caller has given up."""
         return self._is_closed
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is under way that `close` would have to stop."""
+        return self._is_closed or not (self.requests or self.hashing or self._lists or self._ready)
 
     def deliver(self, arrival: Arrival) -> None:
         """Take a chunk that was looked at."""
@@ -192,6 +199,8 @@ class Download(Generic[Result]):
             await self._transfer.wait_idle()
 
     def __del__(self) -> None:
+        if self._transfer.is_over:
+            return
         # The collector may run in any thread.
         try:
             self._token.run_sync_soon(self._transfer.close)
