@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import random
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from sovereign_crypto.errors import FormatError
 from sovereign_crypto.signing import SigningKey
 from sovereign_crypto.statement import StatementType, sign_statement
 from sovereign_protocols.errors import ErrorCode, LocalProtocolError, RemoteProtocolError
-from sovereign_protocols.market.prices import Usage
+from sovereign_protocols.market.prices import LIST_PRICES, Usage, charge
 from sovereign_protocols.market.refusals import Reason, RefusedError
 from sovereign_protocols.settle import bodies as b
 from sovereign_protocols.settle import exposure as x
@@ -368,3 +369,25 @@ def test_entries_balance_and_have_a_cause() -> None:
     for wrong in ({"postings": postings[:1]}, {"postings": ()}, {"cause": bytes(32)}, {"cause": b"x"}):
         with pytest.raises(LocalProtocolError):
             entry(None, **({"postings": postings} | wrong))
+
+
+@pytest.mark.slow
+def test_a_million_updates_are_exact() -> None:
+    draw = random.Random(7).getrandbits
+    meter = Meter(0)
+    exact, now, stored = 0, 0, 0
+    for _ in range(1_000_000):
+        step, size = draw(12), draw(40)
+        exact += stored * step
+        now += step
+        # What a receipt names, its time and the total, is all that the other side counts with.
+        if size <= stored and step & 1:
+            stored -= size
+            meter = meter.release(size, now)
+        else:
+            stored += size
+            meter = meter.put(size, now)
+    assert (meter.byte_seconds, meter.stored_bytes) == (exact, stored)
+    assert exact > 2**63
+    recounted = charge(LIST_PRICES, Usage(exact, 0), with_bonus=True)
+    assert charge(LIST_PRICES, meter.usage_since(Meter(0)), with_bonus=True) == recounted
