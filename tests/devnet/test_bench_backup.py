@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from sovereign_devnet.bench import backup, chunks, contracts, floors
+from sovereign_devnet.bench import backup, chunks, chunkstore, contracts, floors
 from sovereign_devnet.bench.backup_report import OURS, build_report
 from sovereign_devnet.bench.corpora import make_incompressible, make_source_tree
 from sovereign_devnet.bench.ours import open_sovereign
@@ -92,6 +92,14 @@ def test_the_first_files_of_a_corpus_are_its_sample(tmp_path):
     tree = make_source_tree(tmp_path / "tree", files=100)
     assert len(floors.load_sample(tree.root)) == 100
     assert len(floors.load_sample(tree.root, limit_bytes=1)) == 1
+
+
+def test_designs_to_compare_with_stop_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunkstore, "_SAMPLES", 16)
+    found = chunkstore.measure(tmp_path, counts=(64, 128), most_compared=64)
+    counts = {name: [row["chunks"] for row in rows] for name, rows in found.items() if name != "bars"}
+    assert counts == {"segments + LMDB index": [64, 128], "file per chunk": [64], "values in LMDB": [64]}
+    assert len(found["bars"]) == 3
 
 
 def test_contracts_cost_about_the_same(tmp_path, monkeypatch):

@@ -148,13 +148,14 @@ def test_plots_are_well_formed():
     assert len(root.findall("{http://www.w3.org/2000/svg}circle")) == 3
 
 
-def test_a_program_is_measured():
-    code = "import sys; sys.stdout.write('done'); x = bytearray(50_000_000); sum(range(10**6))"
+def test_a_program_is_measured_and_not_this_one():
+    ballast = b"x" * 200_000_000
+    code = "import sys; sys.stdout.write('done'); x = b'x' * 50_000_000; sum(range(3 * 10**6))"
     seconds, cpu_s, peak_mb, output = watch.run_measured([sys.executable, "-c", code], dict(os.environ))
     assert output == b"done"
     assert seconds > 0
     assert cpu_s > 0
-    assert peak_mb > 50
+    assert 50 < peak_mb < len(ballast) / 1e6
 
 
 def test_a_program_that_fails_is_an_error():

@@ -13,7 +13,7 @@ def test_a_small_round_of_each_mode(monkeypatch):
     result = transport.measure(quick=True, rounds=1)
     assert set(result["medians"]) == set(transport.MODES)
     assert result["medians"]["fast"]["bulk"]["mb_per_s"] > 0
-    assert all(set(bar) == {"value", "bar", "met"} for bar in result["bars"].values())
+    assert all(set(bar) == {"value", "bar", "met", "possible"} for bar in result["bars"].values())
 
 
 def test_bars_compare_within_one_run():
@@ -23,5 +23,5 @@ def test_bars_compare_within_one_run():
         return {"bulk": {"mb_per_s": speed}, **dict.fromkeys(parts, latency)}
 
     bars = transport._bars({"floor": report(1000), "fast": report(700), "stock": report(200)})
-    assert bars["stream / floor"] == {"value": 0.7, "bar": ">= 0.65", "met": True}
-    assert bars["stream / stock"] == {"value": 3.5, "bar": ">= 4.0", "met": False}
+    assert bars["stream / floor"] == {"value": 0.7, "bar": ">= 0.65", "met": True, "possible": 1.0}
+    assert bars["stream / stock"] == {"value": 3.5, "bar": ">= 4.0", "met": False, "possible": 5.0}

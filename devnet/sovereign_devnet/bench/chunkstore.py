@@ -31,6 +31,8 @@ _CONTRACT: Final = b"\x01" * 32
 DEFAULT_COUNTS: Final = (10_000, 100_000, 1_000_000)
 #: Above this, one file per chunk only shows that it takes long.
 _MOST_FILES: Final = 10_000
+#: With more, a design that is there to be compared with costs a minute each.
+MOST_COMPARED: Final = 100_000
 
 
 class Design(Protocol):
@@ -123,8 +125,9 @@ class ValuesInLmdb:
         self._environment.close()
 
 
+_OURS: Final = "segments + LMDB index"
 _DESIGNS: Final[dict[str, Callable[[Path], Design]]] = {
-    "segments + LMDB index": Segments,
+    _OURS: Segments,
     "file per chunk": FilePerChunk,
     "values in LMDB": ValuesInLmdb,
 }
@@ -137,7 +140,11 @@ def make_chunk(number: int) -> tuple[bytes, bytes]:
 
 
 def measure(
-    directory: Path, *, counts: tuple[int, ...] = DEFAULT_COUNTS, designs: tuple[str, ...] = tuple(_DESIGNS)
+    directory: Path,
+    *,
+    counts: tuple[int, ...] = DEFAULT_COUNTS,
+    designs: tuple[str, ...] = tuple(_DESIGNS),
+    most_compared: int | None = None,
 ) -> dict[str, Any]:
     """Fill each design up to each count and measure there.
 
@@ -145,16 +152,18 @@ def measure(
         directory: empty; about 5 GB are written per million chunks and design.
         counts: ascending numbers of chunks.
         designs: names of what to measure.
+        most_compared: where designs other than the chunk store stop; None for the last count.
 
     Returns:
         For each design a list of rows: chunks, put_us, get_us (medians per chunk), open_s, disk_bytes, rss_bytes.
     """
     results: dict[str, Any] = {}
     for position, name in enumerate(designs):
-        limit = _MOST_FILES if name == "file per chunk" else max(counts)
+        limit = max(counts) if name == _OURS else most_compared or max(counts)
+        limit = min(limit, _MOST_FILES) if name == "file per chunk" else limit
         rows = [row for row in _grow(_DESIGNS[name], directory / str(position), counts, limit)]
         results[name] = rows
-    rows = results.get("segments + LMDB index", [])
+    rows = results.get(_OURS, [])
     if len(rows) > 1:
         first, last = rows[0], rows[-1]
         results["bars"] = {

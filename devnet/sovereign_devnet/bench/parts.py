@@ -52,10 +52,9 @@ def measure_store(settings: Settings) -> Part:
     """Chunks in a store; see :mod:`sovereign_devnet.bench.chunkstore`."""
     from sovereign_devnet.bench import chunkstore
 
-    counts: tuple[int, ...] = (5_000, 20_000) if settings.quick else (10_000, 100_000)
-    if settings.full:
-        counts = (*counts, 1_000_000)
-    found = chunkstore.measure(settings.folder, counts=counts)
+    counts = (5_000, 20_000) if settings.quick else chunkstore.DEFAULT_COUNTS
+    most_compared = None if settings.full else chunkstore.MOST_COMPARED
+    found = chunkstore.measure(settings.folder, counts=counts, most_compared=most_compared)
     bars = found.pop("bars", {})
     rows = [
         [name, *(row[key] for key in ("chunks", "put_us", "get_us", "open_s")), row["disk_bytes"] / row["chunks"]]

@@ -18,6 +18,7 @@ import trio
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from sovereign_crypto.signing import SigningKey
+from sovereign_devnet.bench.watch import peak_rss_mb
 from sovereign_node.log import configure_logging
 from sovereign_node.net.baseline import open_baseline
 from sovereign_node.net.host import open_network
@@ -39,7 +40,7 @@ _FLOOR_FRAME = struct.Struct(">I")
 def usage() -> dict[str, float]:
     """CPU seconds of this process so far, and its peak memory in MB."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_rss_mb": used.ru_maxrss / 1000}
+    return {"cpu_s": used.ru_utime + used.ru_stime, "peak_rss_mb": peak_rss_mb(os.getpid())}
 
 
 def _report(document: dict[str, Any]) -> None:

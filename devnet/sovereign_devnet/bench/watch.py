@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 # Written to clear_refs, this sets the peak of a process back to what it holds now.
 _RESET_PEAK = "5"
+_LOOK_EVERY_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,44 @@ def run_measured(
     words = list(arguments) if folder is None else ["/usr/bin/env", "-C", str(folder), *arguments]
     pid = os.posix_spawnp(words[0], words, dict(environment), file_actions=action)
     os.close(write_end)
+    peak = _PeakWatch(pid)
     with os.fdopen(read_end, "rb") as pipe:
         output = pipe.read()
-    # Only wait4 tells the peak of exactly this process.
+    peak_mb = peak.stop()
     _, status, used = os.wait4(pid, 0)
     seconds = time.perf_counter() - started
     if os.waitstatus_to_exitcode(status):
         raise RuntimeError(f"{' '.join(arguments)} failed: {output[-2000:].decode('utf-8', 'replace')}")
-    return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6, output
+    return seconds, used.ru_utime + used.ru_stime, peak_mb, output
+
+
+class _PeakWatch:
+    """Looks at the peak of a process until its output ends.
+
+    What the kernel reports at the end of a process contains the size of this one, from which it was started.
+
+    Args:
+        pid: of a child that was not waited for yet.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._peak_mb = 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_LOOK_EVERY_S):
+            # A process that has ended and was not waited for has no memory any more.
+            with suppress(ProcessLookupError):
+                self._peak_mb = max(self._peak_mb, peak_rss_mb(self._pid))
+
+    def stop(self) -> float:
+        """Return the highest figure seen."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak_mb
 
 
 def _status_mb(pid: int, name: str) -> float:
