@@ -93,6 +93,14 @@ def bad(name: str, number: int, body: dict) -> dict:
     return {"name": name, "kind": body["kind"], "raw": raw.hex(), "expect": "malformed"}
 
 
+def frame(kind: int, name: str, fields: dict) -> dict:
+    """A message without payload, as request 1."""
+    header = cbor2.dumps([kind, 1, fields], canonical=True)
+    return {"name": name, "request": 1, "raw": (len(header).to_bytes(4, "big") + bytes(4) + header).hex()}
+
+
+HELD_RAW = statement(ANSWER, HELD, PROVIDER)
+VERDICT_RAW = statement(CHALLENGE, VERDICT, AUDITOR)
 DOCUMENT = {
     "spec": "protocols/specs/audit.md",
     "chunk": CHUNK.hex(),
@@ -103,6 +111,12 @@ DOCUMENT = {
         signed(ANSWER, HELD, PROVIDER),
         signed(ANSWER, MISSING, PROVIDER),
         signed(CHALLENGE, VERDICT, AUDITOR),
+    ],
+    "frames": [
+        frame(80, "Challenge", {"challenge": ASKED_RAW}),
+        frame(81, "Answer", {"answer": HELD_RAW, "leaf": leaf(2), "path": PATHS[2]}),
+        frame(82, "VerdictNote", {"verdict": VERDICT_RAW, "challenge": ASKED_RAW, "answer": b""}),
+        frame(83, "VerdictKept", {"hash": hashlib.sha256(VERDICT_RAW).digest()}),
     ],
     "judged": [
         judged("the right hash", "passed", "hash", 0, {}),

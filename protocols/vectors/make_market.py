@@ -102,6 +102,8 @@ def bad(name: str, parser: str, raw: bytes, expect: str) -> dict:
     return {"name": name, "parser": parser, "raw": raw.hex(), "expect": expect}
 
 
+STATE = {"contract": CONTRACT_ID, "state": "limited", "customer_terms": b"c", "provider_terms": b"p"}
+STATE |= {"stored_bytes": 5 * GB, "stored_chunks": 300, "vouchers": [b"v"], "statement": b""}
 flipped = bytearray(BY_CUSTOMER)
 flipped[-1] ^= 1
 DOCUMENT = {
@@ -123,6 +125,27 @@ DOCUMENT = {
         {"type": "Propose", "id": 2, "frame": frame(4, 2, {"terms": BY_CUSTOMER}).hex()},
         {"type": "StateQuery", "id": 3, "frame": frame(11, 3, {"contract": CONTRACT_ID}).hex()},
         {"type": "ListQuery", "id": 4, "frame": frame(13, 4, {"after": bytes(32), "limit": 13}).hex()},
+        {"type": "OfferAnswer", "id": 1, "frame": frame(3, 1, {"offer": RAW_OFFER}).hex()},
+        {"type": "Accept", "id": 2, "frame": frame(5, 2, {"terms": statement(0x21, TERMS, PROVIDER)}).hex()},
+        {"type": "Amend", "id": 3, "frame": frame(6, 3, {"terms": statement(0x21, REVISION, CUSTOMER)}).hex()},
+        {"type": "Notice", "id": 4, "frame": frame(7, 4, {"act": statement(0x22, ACT, CUSTOMER)}).hex()},
+        {"type": "NoticeKept", "id": 4, "frame": frame(8, 4, {"hash": CONTRACT_ID}).hex()},
+        {
+            "type": "Close",
+            "id": 5,
+            "frame": frame(9, 5, {"act": statement(0x22, ACT | {"kind": "close"}, CUSTOMER)}).hex(),
+        },
+        {
+            "type": "Closed",
+            "id": 5,
+            "frame": frame(10, 5, {"act": statement(0x22, ACT | {"kind": "close"}, PROVIDER)}).hex(),
+        },
+        {"type": "LatestState", "id": 6, "frame": frame(12, 6, STATE).hex()},
+        {
+            "type": "ContractList",
+            "id": 7,
+            "frame": frame(14, 7, {"items": [[CONTRACT_ID, "active", b"c", b"p"]], "more": False}).hex(),
+        },
         {
             "type": "Refuse",
             "id": 5,

@@ -55,6 +55,15 @@ DOCUMENT = {
             "request": 2,
             "raw": message(68, 2, {"provider": b"\x44" * 32, "first": 7, "count": 9}),
         },
+        {"name": "ProbeRecord", "request": 2, "raw": message(66, 2, {"receipt": statement(PROBE, OBSERVER)})},
+        {"name": "ProbeKept", "request": 2, "raw": message(67, 2, {"hash": b"\x55" * 32})},
+        {
+            "name": "WindowsAnswer",
+            "request": 2,
+            "raw": message(69, 2, {"report": statement(UPTIME, OBSERVER), "notices": [b"act"]}),
+        },
+        {"name": "Appoint", "request": 3, "raw": message(70, 3, {"customer": b"terms", "provider": b"terms"})},
+        {"name": "Appointed", "request": 3, "raw": message(71, 3, {"contract": b"\x66" * 32})},
     ],
     "maintenance": [
         {

@@ -9,6 +9,8 @@ import pytest
 from sovereign_crypto.merkle import LEAF_BYTES, MAX_PATH_NODES, leaf_root
 from sovereign_protocols.audit import bodies, desk, messages, proof
 from sovereign_protocols.errors import RemoteProtocolError
+from sovereign_protocols.framing import FrameDecoder
+from sovereign_protocols.requests.wire import encode_message
 from sovereign_protocols.settle.signed import Body, parse_signed
 
 FOLDER = Path(__file__).parents[2] / "protocols"
@@ -51,6 +53,17 @@ def test_bodies_have_the_fields_and_types_of_the_specification() -> None:
 def test_messages(case) -> None:
     signed = parse_signed(bytes.fromhex(case["raw"]), KINDS[case["kind"]])
     assert signed.content_hash.hex() == case["content_hash"]
+
+
+def test_every_message_has_a_frame() -> None:
+    for case in VECTORS["frames"]:
+        decoder = FrameDecoder(lambda header, _payload: messages.PROTOCOL.decode(header))
+        decoder.receive_data(bytes.fromhex(case["raw"]))
+        (request, message), _ = decoder.next_frame()
+        assert (request, type(message).__name__) == (case["request"], case["name"])
+        assert encode_message(request, message).hex() == case["raw"]
+    own = {kind.__name__ for kind in messages.KINDS if kind.TYPE >= 80}
+    assert {case["name"] for case in VECTORS["frames"]} == own
 
 
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["name"])

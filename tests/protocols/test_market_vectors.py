@@ -53,6 +53,10 @@ def test_frames(case) -> None:
     assert m.encode_message(request_id, message) == frame
 
 
+def test_every_message_has_a_frame() -> None:
+    assert {case["type"] for case in VECTORS["frames"]} == {kind.__name__ for kind in m.KINDS}
+
+
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["name"])
 def test_refused(case) -> None:
     with pytest.raises(RemoteProtocolError) as caught:

@@ -59,6 +59,11 @@ def test_frames(case) -> None:
     assert (request, type(message).__name__) == (case["request"], case["name"])
 
 
+def test_every_message_has_a_frame() -> None:
+    own = {kind.__name__ for kind in messages.KINDS if kind.TYPE >= 64}
+    assert {case["name"] for case in VECTORS["frames"]} == own
+
+
 @pytest.mark.parametrize("case", VECTORS["refused"], ids=lambda case: case["name"])
 def test_refused(case) -> None:
     with pytest.raises(RemoteProtocolError) as caught:
