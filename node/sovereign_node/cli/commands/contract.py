@@ -47,7 +47,7 @@ def open_contract(
     ] = BonusFrom.NOBODY,
     sponsor: Annotated[
         str | None,
-        typer.Option("--sponsor", metavar="IDENTITY", help="With --bonus sponsor: who pays; it grants the rest."),
+        typer.Option("--sponsor", metavar="IDENTITY", help="With --bonus sponsor: who pays; see sponsor grant."),
     ] = None,
     free: Annotated[bool, typer.Option("--free", help="The provider counts you as a friend: pay nothing.")] = False,
 ) -> None:
