@@ -21,6 +21,7 @@ from sovereign_node.services.lasting_session import LastingSession
 from sovereign_node.services.money.metering import TransferTally
 from sovereign_node.services.own_identity import OwnIdentity
 from sovereign_node.services.peer_finder import PeerFinder
+from sovereign_node.services.placement_rules import wanted_contracts
 from sovereign_node.services.sessions import ChunkSessions
 from sovereign_node.services.targets import LocalTarget, RemoteTarget
 from sovereign_node.store import State
@@ -43,7 +44,7 @@ class OpenTargets:
 
     Args:
         remote: providers that answered and take chunks.
-        leaving: providers that answered and only give chunks back, because their contract ends.
+        leaving: providers that answered and only give chunks back: their contract ends, or others are wanted.
         local: this device's own store.
         missing: names of providers that did not answer.
     """
@@ -97,7 +98,8 @@ class ProjectTargets:
     @asynccontextmanager
     async def open(self, project: Project, project_keys: ProjectKeys) -> AsyncIterator[OpenTargets]:
         """Connect to every provider of the project and serve the block with those that answer."""
-        contracts = self._contracts_of(project)
+        wanted = {item.contract_id for item in await trio.to_thread.run_sync(self._contracts_of, project)}
+        contracts = await trio.to_thread.run_sync(self._contracts.live_as_customer)
         reachable = await self._connect([_peer_of(item) for item in contracts])
         missing: list[str] = []
         async with AsyncExitStack() as stack:
@@ -117,7 +119,8 @@ class ProjectTargets:
                 if name in {target.name for target in (*remote, *leaving)}:
                     # The vault tells targets apart by their names.
                     name = f"{name} {contract.contract_id.hex()[:8]}"
-                group = leaving if contract.state in READ_ONLY_STATES else remote
+                is_wanted = contract.contract_id in wanted and contract.state not in READ_ONLY_STATES
+                group = remote if is_wanted else leaving
                 group.append(self._remote(name, session, contract))
             local = await trio.to_thread.run_sync(self._local, project_keys)
             yield OpenTargets(remote, leaving, local, missing)
@@ -202,10 +205,7 @@ class ProjectTargets:
         return project_keys.locator(self._keys.public)
 
     def _contracts_of(self, project: Project) -> list[Contract]:
-        live = self._contracts.live_as_customer()
-        if not project.placement:
-            return live
-        return [item for item in live if _peer_of(item) in project.placement]
+        return wanted_contracts(project, self._contracts.live_as_customer())
 
     def _name_of(self, contract: Contract) -> str:
         device = self._state.devices.get(contract.provider_device)

@@ -14,7 +14,7 @@ import trio
 
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
-from sovereign_node.services.missed_copies import forget_missed_copies, has_missed_copies
+from sovereign_node.services.missed_copies import forget_missed_copies, missed_copies
 from sovereign_node.services.projects import OpenProject, Projects
 from sovereign_node.services.repair_work import RepairOutcome, RepairWork
 from sovereign_node.services.targets import RemoteTarget
@@ -72,7 +72,7 @@ class Replicas:
         return outcomes
 
     async def _is_due(self, project: Project, leaving: Sequence[Contract]) -> bool:
-        if await trio.to_thread.run_sync(has_missed_copies, self._state, project.project_id):
+        if await trio.to_thread.run_sync(missed_copies, self._state, project.project_id):
             return True
         # The only copy of a project at a provider that is away cannot be copied.
         return any(
@@ -83,6 +83,9 @@ class Replicas:
         return (project.project_id, contract.contract_id) in self._moved
 
     async def _bring_to_target(self, project: Project, leaving: Sequence[Contract]) -> RepairOutcome | None:
+        # Read first: what is missed from now on, and new rules, are for the next look.
+        mark = await trio.to_thread.run_sync(missed_copies, self._state, project.project_id)
+        project = await trio.to_thread.run_sync(lambda: self._state.projects.get(project.project_id) or project)
         await self._projects.push_waiting(project)
         ids = {item.contract_id for item in leaving}
         work = RepairWork()
@@ -90,7 +93,7 @@ class Replicas:
             is_done = await self._replicate(opened, ids, work)
         if is_done:
             self._moved.update((project.project_id, contract_id) for contract_id in ids)
-            await trio.to_thread.run_sync(forget_missed_copies, self._state, project.project_id)
+            await trio.to_thread.run_sync(forget_missed_copies, self._state, project.project_id, mark)
         elif ids:
             await trio.to_thread.run_sync(self._tell, project)
         if not work.copied:
@@ -99,9 +102,9 @@ class Replicas:
 
     async def _replicate(self, opened: OpenProject, leaving: set[bytes], work: RepairWork) -> bool:
         """Copy; returns whether as many copies as wanted are with providers that stay."""
-        reachable = [*opened.targets.remote, *opened.targets.leaving]
-        going = [target for target in reachable if target.contract_id in leaving]
-        staying = {target.name: target for target in reachable if target not in going}
+        remote = opened.targets.remote
+        going = [*opened.targets.leaving, *(target for target in remote if target.contract_id in leaving)]
+        staying = {target.name: target for target in remote if target not in going}
         # What still waits on this device goes first: until then its copy here would count as one at a provider.
         if not staying or await trio.to_thread.run_sync(self._projects.is_waiting, opened.project):
             return False

@@ -101,7 +101,7 @@ def test_every_operation_has_a_command() -> None:
 
 OPERATIONS_OF_COMMANDS = {
     *("status", "offers", "contract_open", "contract_list", "contract_show"),
-    *("protect", "unprotect", "project_list"),
+    *("protect", "unprotect", "project_list", "placement"),
     *("backup", "snapshots", "ls", "restore", "verify", "forget", "gc", "repair_index", "devices", "peers", "ping"),
     *("doctor", "provider_status", "provider_offer_set", "provider_export", "provider_scrub", "audit_log"),
     *("config_show", "shutdown", "limits", "limits_set", "limits_clear", "device_revoke", "device_renew"),

@@ -13,6 +13,7 @@ import pytest
 import trio
 from node_world import Device, World, open_world
 
+from sovereign_node.errors import NodeError
 from sovereign_node.services.repair import CHECK_S
 from sovereign_node.services.replicas import UNREACHABLE_S
 
@@ -191,3 +192,28 @@ async def test_a_second_copy_is_made_elsewhere_while_the_leaving_one_still_serve
     assert (await devices[leaving].ask("drain"))["safe_to_stop"]
     clock.now += UNREACHABLE_S
     assert await laptop.node.repair.run_once() == []
+
+
+async def test_rules_say_where_copies_go_and_move_them(world: World, source: Path) -> None:
+    devices = await begin(world, source, ("attic", "cellar"), copies=2)
+    laptop, attic, cellar = devices["laptop"], devices["attic"], devices["cellar"]
+    first, second = contract_with(laptop, attic), contract_with(laptop, cellar)
+    shown = await laptop.ask("placement", project="photos")
+    assert (shown["copies"], shown["prefer"], shown["avoid"]) == (2, [], [])
+
+    await laptop.ask("placement", project="photos", copies=1, prefer=["cellar"])
+    (source / "new").write_bytes(random.Random(2).randbytes(MB))
+    done = await laptop.ask("backup")
+    assert done["targets"] == ["cellar"]
+    assert chunks_at(attic, first) < chunks_at(cellar, second)
+
+    await laptop.ask("placement", project="photos", prefer=[], avoid=["cellar"])
+    await look(laptop)
+    (source / "newer").write_bytes(random.Random(3).randbytes(MB))
+    done = await laptop.ask("backup")
+    assert done["targets"] == ["attic"]
+    await world.stop("cellar")
+    assert (await laptop.ask("verify", read_data_percent=100.0))["errors"] == []
+    for wrong in ({"copies": 0}, {"prefer": ["nobody"]}, {"prefer": ["attic"], "avoid": ["attic"]}):
+        with pytest.raises(NodeError):
+            await laptop.ask("placement", project="photos", **wrong)

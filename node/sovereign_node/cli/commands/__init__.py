@@ -19,6 +19,7 @@ MODULES = (
     "sponsor",
     "dispute",
     "projects",
+    "placement",
     "backup",
     "snapshots",
     "restore",
