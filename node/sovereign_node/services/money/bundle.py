@@ -31,7 +31,6 @@ from sovereign_protocols.settle.bodies import (
 )
 from sovereign_protocols.settle.meter import Meter
 from sovereign_protocols.settle.signed import Body, Signed, parse_signed
-from sovereign_protocols.settle.sponsor import BonusGrant
 from sovereign_protocols.settle.sponsor import BonusGrant, is_note_of
 
 FORMAT: Final = "sovereign-dispute-1"
