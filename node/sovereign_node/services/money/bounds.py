@@ -95,6 +95,8 @@ class Bounds:
         """Keep what other own devices signed; receipts of anybody else are left out."""
         others = self._others()
         with self._state.transaction():
+            # The day in which a lost device's bytes are accepted begins now, not when a provider claims some.
+            self._is_forgiving(contract_id)
             for receipt in receipts:
                 body = receipt.body
                 is_own = receipt.signer == body.device and body.device in others.active | others.revoked

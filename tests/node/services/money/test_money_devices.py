@@ -121,6 +121,19 @@ async def test_what_a_lost_device_left_unsigned_is_accepted_once(world: MoneyWor
     assert disputes(world, contract_id) == 1
 
 
+async def test_a_device_that_was_lost_long_ago_excuses_nothing(world: MoneyWorld) -> None:
+    contract_id = world.open()
+    world.others = OtherDevices(revoked=frozenset({LAPTOP}))
+    world.put(contract_id, GB)
+    meter(world)
+    assert await world.turn(contract_id)
+    world.now += FORGIVE_S
+    world.store.add(contract_id, live=500 * MB, chunks=1, received=500 * MB)
+    world.meter.run_once()
+    assert not await world.turn(contract_id)
+    assert disputes(world, contract_id) == 1
+
+
 async def test_a_provider_cannot_invent_or_swap_receipts(world: MoneyWorld) -> None:
     contract_id, other = world.open(), world.open()
     nodes = (PROVIDER, STRANGER, OWN_LAPTOP, CUSTOMER)
