@@ -253,6 +253,7 @@ class RunOptions:
     bootstrap: tuple[str, ...]
     api_port: int | None
     on_status: Callable[[dict[str, Any]], None] = field(repr=False)
+    read_passphrase: Callable[[], str] | None = None
 
 
 @pytest.fixture
