@@ -19,7 +19,7 @@ from sovereign_node.store import open_state
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
 from sovereign_protocols.market.lifecycle import ContractState
 from sovereign_protocols.market.refusals import RefusedError
-from sovereign_protocols.market.terms import BonusPayer, countersign, sign_terms
+from sovereign_protocols.market.terms import countersign, sign_terms
 from sovereign_protocols.probe.windows import WINDOW_S, window_of
 
 
@@ -214,13 +214,7 @@ async def test_both_parties_learn_bad_windows_from_the_observer(tmp_path) -> Non
         laptop = (await world.start("laptop", address, observer.network.addresses()[0])).node
         await laptop.discovery.joined.wait()
         await observer.discovery.joined.wait()
-        contract = await open_contract(
-            laptop,
-            provider,
-            capacity_bytes=5_000_000,
-            observers=[observer.keys.public],
-            bonus=BonusPayer.CUSTOMER,
-        )
+        contract = await open_contract(laptop, provider, capacity_bytes=5_000_000, observer=observer, sponsor=None)
         await laptop.uptime.collect()
         device = provider.keys.public
         assert observer.uptime.book.providers(also_unnamed=False) == {device}
