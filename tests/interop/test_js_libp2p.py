@@ -167,8 +167,8 @@ async def test_records_and_announcements_in_one_dht(js_peer: JsPeers) -> None:
         published: dict[str, Any] = {}
 
         async def reaches_all() -> bool:
-            # Its lookups follow only those who are nearer to the key than who named them, so that a young table, which
-            # knows one of us, takes a second round.
+            # Its lookups follow only those who are nearer to the key than who named them.
+            # A young table, which knows one of us, takes a second round.
             seq = published.get("seq", 0) + 1
             published.update(await peer.call("publish", certificate=device.certificate.hex(), seq=seq, at=NOW))
             published["seq"] = seq
