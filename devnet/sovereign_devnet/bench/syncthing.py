@@ -152,6 +152,9 @@ class Syncthing:
             time.sleep(_POLL_S)
         raise RuntimeError(f"syncthing did not finish with {corpus}")
 
+    def _files(self, device: Device, corpus: str) -> int:
+        return int(device.call("GET", f"db/status?folder={corpus}")["localFiles"])
+
     def _sent_bytes(self) -> int:
         connections = self._near.call("GET", "system/connections")["connections"]
         return int(connections.get(self._far.device_id, {}).get("outBytesTotal", 0))
