@@ -302,7 +302,13 @@ async def _run_services(
             await money.close(contract)
             recovery.publish_soon()
 
-    replicas = Replicas(state, projects, clock, end_contract=end_contract)
+    replicas = Replicas(
+        state,
+        projects,
+        clock,
+        follow=lambda contract: recovery.follow(provider_place(contract, sessions)),
+        end_contract=end_contract,
+    )
     repair = Repair(state, projects, replicas, clock, is_paused=lambda: traffic.is_paused)
     orphans = Orphans(
         data_dir.cache / "orphans",

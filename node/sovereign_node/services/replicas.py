@@ -31,6 +31,7 @@ ENDING_S: Final = 14 * 86_400
 LOST_STATES: Final = ("ending", "defaulted", "terminated")
 
 EndContract = Callable[[Contract], Awaitable[None]]
+Follow = Callable[[Contract], Awaitable[bool]]
 
 
 class Replicas:
@@ -40,13 +41,17 @@ class Replicas:
         state: contracts and the audit log.
         projects: whose chunks are copied.
         clock: wall time.
+        follow: learns from the provider of a contract which projects other devices have; False if that failed.
         end_contract: closes a contract under which nothing is needed any more.
     """
 
-    def __init__(self, state: State, projects: Projects, clock: Clock, *, end_contract: EndContract) -> None:
+    def __init__(
+        self, state: State, projects: Projects, clock: Clock, *, follow: Follow, end_contract: EndContract
+    ) -> None:
         self._state = state
         self._projects = projects
         self._clock = clock
+        self._follow = follow
         self._end_contract = end_contract
         #: Project and contract of which all that is needed is elsewhere.
         self._moved: set[tuple[bytes, bytes]] = set()
@@ -55,7 +60,7 @@ class Replicas:
     async def look(self) -> list[RepairOutcome]:
         """Copy what is missing, and end contracts that are empty; what fails is tried at the next look."""
         leaving = await trio.to_thread.run_sync(self._leaving)
-        projects = await trio.to_thread.run_sync(self._state.projects.all)
+        projects = await self._all_projects()
         outcomes = []
         for project in projects:
             if not await self._is_due(project, leaving):
@@ -67,9 +72,21 @@ class Replicas:
             else:
                 outcomes += [outcome] if outcome is not None else []
         for contract in leaving:
-            if contract.state == "ending" and all(self._is_moved(project, contract) for project in projects):
+            if contract.state == "ending" and await self._is_empty(contract):
                 await self._end(contract)
         return outcomes
+
+    async def _all_projects(self) -> list[Project]:
+        """Read all projects: what is no longer protected is still kept."""
+        return await trio.to_thread.run_sync(lambda: self._state.projects.all(include_removed=True))
+
+    async def _is_empty(self, contract: Contract) -> bool:
+        """Tell whether all that is needed of a contract is elsewhere, also for the projects of other devices."""
+        if not all(self._is_moved(project, contract) for project in await self._all_projects()):
+            return False
+        # Another device may have begun a project there that this one has not heard of.
+        is_known = await self._follow(contract)
+        return is_known and all(self._is_moved(project, contract) for project in await self._all_projects())
 
     async def _is_due(self, project: Project, leaving: Sequence[Contract]) -> bool:
         if await trio.to_thread.run_sync(missed_copies, self._state, project.project_id):
