@@ -28,7 +28,7 @@ from sovereign_node.services.announcements import Announcements
 from sovereign_node.services.audit_credit import credit_failures
 from sovereign_node.services.audits import Audits
 from sovereign_node.services.authorizer import StateAuthorizer
-from sovereign_node.services.certificates import CertificateKeeper
+from sovereign_node.services.certificates import certificate_keeper
 from sovereign_node.services.clock_skew import ClockSkew
 from sovereign_node.services.connectivity import Connectivity
 from sovereign_node.services.contracts import Contracts
@@ -119,18 +119,6 @@ async def _run(options: RunOptions, config: Config) -> None:
                 # Lets the answer to `sovereign down` out before its server goes.
                 await trio.sleep(LAST_ANSWER_S)
             nursery.cancel_scope.cancel()
-
-
-def certificate_keeper(node: Node, read_passphrase: Callable[[], str]) -> CertificateKeeper:
-    """Make what renews the certificate of a node's device."""
-
-    def tell_others() -> None:
-        node.recovery.publish_soon()
-        node.kademlia.announce_soon()
-
-    return CertificateKeeper(
-        node.identity, node.config.roles, node.clock, read_passphrase=read_passphrase, on_renewed=tell_others
-    )
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ import trio
 
 from sovereign_node.clock import Clock
 from sovereign_node.errors import NodeError
+from sovereign_node.node import Node
 from sovereign_node.services.own_identity import OwnIdentity
 
 if TYPE_CHECKING:
@@ -71,3 +72,15 @@ class CertificateKeeper:
     def _renew(self) -> None:
         root = self._identity.unlock_root(self._read_passphrase())
         self._identity.renew_certificate(root, self._roles, at=self._clock())
+
+
+def certificate_keeper(node: Node, read_passphrase: Callable[[], str]) -> CertificateKeeper:
+    """Make what renews the certificate of a node's device."""
+
+    def tell_others() -> None:
+        node.recovery.publish_soon()
+        node.kademlia.announce_soon()
+
+    return CertificateKeeper(
+        node.identity, node.config.roles, node.clock, read_passphrase=read_passphrase, on_renewed=tell_others
+    )

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from node_world import PASSPHRASE, open_world
 
-from sovereign_node.app import certificate_keeper
 from sovereign_node.errors import NodeError
-from sovereign_node.services.certificates import RENEW_BEFORE_S
+from sovereign_node.services.certificates import RENEW_BEFORE_S, certificate_keeper
 from sovereign_node.services.own_identity import CERTIFICATE_LIFETIME_S
 
 pytestmark = pytest.mark.slow
