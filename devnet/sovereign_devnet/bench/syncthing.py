@@ -22,8 +22,10 @@ from typing import Any
 
 from sovereign_devnet.bench.tools import PASSWORD, Tool, free_port, tool_environment, wait_port
 from sovereign_devnet.bench.watch import Sample, Stopwatch, run_measured
+from sovereign_devnet.processes import wait_until
 
 _REQUEST_TIMEOUT_S = 900.0
+_CONNECT_TIMEOUT_S = 90.0
 _SYNC_TIMEOUT_S = 1800.0
 _POLL_S = 0.1
 _OPTIONS = {
@@ -35,6 +37,8 @@ _OPTIONS = {
     "startBrowser": "false",
     "urAccepted": "-1",
     "autoUpgradeIntervalH": "0",
+    # Its pause between attempts to connect, a minute, is none of the work.
+    "reconnectionIntervalS": "1",
 }
 
 
@@ -88,6 +92,11 @@ class Device:
         document = {"deviceID": other.device_id, "addresses": [address]}
         self.call("PUT", f"config/devices/{other.device_id}", document)
 
+    def is_connected(self, other: Device) -> bool:
+        """Say whether another device is reached now."""
+        found = self.call("GET", "system/connections")["connections"].get(other.device_id, {})
+        return bool(found.get("connected"))
+
     def stop(self) -> None:
         """End the program."""
         self.process.terminate()
@@ -140,20 +149,23 @@ class Syncthing:
 
     def _wait_complete(self, corpus: str) -> None:
         deadline = time.monotonic() + _SYNC_TIMEOUT_S
-        while time.monotonic() < deadline:
-            found = self._near.call("GET", f"db/completion?folder={corpus}&device={self._far.device_id}")
-            if (
-                found["globalItems"]
-                and not found["needItems"]
-                and not found["needBytes"]
-                and not found["needDeletes"]
-            ):
-                return
+        while not self._is_complete(corpus):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"syncthing did not finish with {corpus}")
             time.sleep(_POLL_S)
-        raise RuntimeError(f"syncthing did not finish with {corpus}")
 
-    def _files(self, device: Device, corpus: str) -> int:
-        return int(device.call("GET", f"db/status?folder={corpus}")["localFiles"])
+    def _is_complete(self, corpus: str) -> bool:
+        found = self._near.call("GET", f"db/completion?folder={corpus}&device={self._far.device_id}")
+        if any(found[f"need{what}"] for what in ("Items", "Bytes", "Deletes")):
+            return False
+        # While the first device looks, it knows only a part; before both have exchanged their lists, nothing seems
+        # to be needed.
+        is_idle = self._near.call("GET", f"db/status?folder={corpus}")["state"] == "idle"
+        return bool(is_idle and 0 < found["globalItems"] <= self._items_there(corpus))
+
+    def _items_there(self, corpus: str) -> int:
+        found = self._far.call("GET", f"db/status?folder={corpus}")
+        return sum(int(found[f"local{what}"]) for what in ("Files", "Directories", "Symlinks"))
 
     def _sent_bytes(self) -> int:
         connections = self._near.call("GET", "system/connections")["connections"]
@@ -169,6 +181,7 @@ def open_syncthing(folder: Path) -> Iterator[Tool]:
         try:
             near.know(far)
             far.know(near)
+            wait_until(lambda: near.is_connected(far), _CONNECT_TIMEOUT_S, "the connection of the devices")
             yield Syncthing(near, far)
         finally:
             far.stop()
