@@ -1,4 +1,4 @@
-"""The parts of a running node, as the operations see them. Built by :mod:`sovereign_node.app` alone."""
+"""The parts of a running node, as the operations see them. Built by :mod:`sovereign_node.assembly` alone."""
 
 from __future__ import annotations
 
