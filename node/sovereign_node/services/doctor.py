@@ -14,7 +14,7 @@ from sovereign_node.services.missed_copies import has_missed_copies
 from sovereign_node.services.path_findings import examine_dht, examine_listening, examine_paths
 from sovereign_node.services.setup import is_kit_confirmed
 from sovereign_node.services.waiting_words import waiting_text
-from sovereign_node.units import format_age, format_count
+from sovereign_node.units import format_age, format_count, format_size
 
 if TYPE_CHECKING:
     from sovereign_node.node import Node
@@ -100,16 +100,39 @@ def _network_use(node: Node) -> list[Finding]:
 
 
 def _disk(node: Node) -> Finding:
-    free = shutil.disk_usage(node.data_dir.root).free
-    floor = node.config.provider.reserve_bytes if node.config.is_always_on else LOW_DISK_BYTES
-    if free < floor:
+    config = node.config
+    offered = config.provider.capacity_bytes if config.is_provider else 0
+    return examine_disk(
+        free_bytes=shutil.disk_usage(node.data_dir.root).free,
+        reserve_bytes=config.provider.reserve_bytes if config.is_always_on else LOW_DISK_BYTES,
+        unfilled_bytes=offered - node.chunk_store.statistics().size_bytes,
+        place=str(node.data_dir.root),
+    )
+
+
+def examine_disk(*, free_bytes: int, reserve_bytes: int, unfilled_bytes: int, place: str) -> Finding:
+    """Judge whether the disk holds what may still come.
+
+    Args:
+        free_bytes: of the file system.
+        reserve_bytes: what is never touched.
+        unfilled_bytes: what this node offers to others and does not store yet.
+        place: the data directory.
+    """
+    if free_bytes < reserve_bytes:
+        return Finding(
+            "disk", "error", f"only {format_size(free_bytes)} are free below {place}", "make space, or move it"
+        )
+    room_bytes = free_bytes - reserve_bytes
+    if room_bytes < unfilled_bytes:
+        room, more = format_size(room_bytes), format_size(unfilled_bytes)
         return Finding(
             "disk",
-            "error",
-            f"only {free / 1e9:.1f} GB are free below {node.data_dir.root}",
-            "make space, or move it",
+            "warning",
+            f"the disk has room for {room}, this provider offers {more} more",
+            "make space, or offer less: sovereign provider offer set --capacity SIZE",
         )
-    return Finding("disk", "ok", f"{free / 1e9:.1f} GB are free")
+    return Finding("disk", "ok", f"{format_size(free_bytes)} are free")
 
 
 def _kit(node: Node) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sovereign_node.net.nats.client import ClientStatus
+from sovereign_node.net.paths import is_plain
 from sovereign_node.net.reachability import NatKind, Reach, ReachReport
 from sovereign_node.services.finding import Finding
 from sovereign_node.units import format_count
@@ -27,8 +28,11 @@ def examine_listening(addresses: Sequence[str], listen: Sequence[str]) -> list[F
     if not addresses:
         text = "nobody can reach this node: it does not listen"
         return [Finding("listen", "error", text, "set net.listen or use --listen")]
-    count = format_count(len(addresses), "address", "addresses")
-    findings = [Finding("listen", "ok", f"listening on {count}, first {addresses[0]}")]
+    own = [item for item in addresses if is_plain(item)]
+    if not own:
+        return [Finding("listen", "ok", f"it does not listen, peers come through others: {addresses[0]}")]
+    count = format_count(len(own), "address", "addresses")
+    findings = [Finding("listen", "ok", f"listening on {count}, first {own[0]}")]
     if not all("/127." in item or "/::1/" in item for item in addresses):
         return findings
     if any("/ip4/0.0.0.0/" in item or "/ip6/::/" in item for item in listen):

@@ -63,6 +63,8 @@ WILDCARD = "/ip4/0.0.0.0/tcp/0"
         ([], [], ["error"], "does not listen"),
         (["/ip4/192.168.1.2/tcp/4001"], [WILDCARD], ["ok"], "listening on 1 address"),
         ([LOOPBACK, "/ip4/192.168.1.2/tcp/1"], [WILDCARD], ["ok"], "2 addresses"),
+        (["/nats/127.0.0.1/4222"], [], ["ok"], "peers come through others: /nats/127.0.0.1/4222"),
+        ([LOOPBACK, "/nats/10.0.0.1/4222"], [LOOPBACK], ["ok"], "listening on 1 address"),
         ([LOOPBACK], [LOOPBACK], ["ok", "warning"], "--listen"),
         ([LOOPBACK], [WILDCARD], ["ok", "warning"], "in no network"),
         (["/ip6/::1/tcp/1"], ["/ip6/::/tcp/0"], ["ok", "warning"], "in no network"),
