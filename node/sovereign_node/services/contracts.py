@@ -43,6 +43,7 @@ from sovereign_protocols.market.shell import MarketClient
 from sovereign_protocols.market.terms import (
     MAX_OBSERVERS,
     NO_HASH,
+    Agreement,
     BonusPayer,
     ContractTerms,
     agree,
@@ -185,19 +186,38 @@ class Contracts:
         """
         observers = wanted.observers or await trio.to_thread.run_sync(self._observers)
         async with self.session(peer_id) as client:
+            for lost in await self._keep_lost(client):
+                if lost.capacity_bytes == wanted.capacity_bytes:
+                    return lost
             terms = self._terms(await client.offer(), wanted, observers)
             signed = sign_terms(terms, self._keys.signing, self._identity.network_id)
             agreement = await client.propose(signed)
+        return await trio.to_thread.run_sync(self._keep, agreement, ContractState.ACTIVE)
+
+    async def _keep_lost(self, client: MarketClient) -> list[Contract]:
+        """Keep what the provider signed for this device, but this device did not live to write down."""
+        lost = [
+            (agreement, ContractState(state))
+            for state, agreement in await client.contracts()
+            if agreement.terms.customer_device == self._keys.public
+            and agreement.terms.revision == 0
+            and state in LIVE_STATES
+        ]
+
+        def keep() -> list[Contract]:
+            unknown = [item for item in lost if self._state.contracts.get(item[0].contract_id) is None]
+            return [self._keep(agreement, state) for agreement, state in unknown]
+
+        return await trio.to_thread.run_sync(keep)
+
+    def _keep(self, agreement: Agreement, state: ContractState) -> Contract:
+        """Write a contract down, as its customer. Blocks."""
         at = self._clock()
-        row = contract_row(agreement, "customer", ContractState.ACTIVE, at=at)
-
-        def save() -> None:
-            with self._state.transaction():
-                self._state.contracts.save(row, agreement_statements(agreement, at=at))
-                begin_accrual(self._state, agreement, is_provider=False, network_id=self._identity.network_id)
-                self._state.audit.record("user", "contract_opened", row.contract_id.hex(), "ok", at=at)
-
-        await trio.to_thread.run_sync(save)
+        row = contract_row(agreement, "customer", state, at=at)
+        with self._state.transaction():
+            self._state.contracts.save(row, agreement_statements(agreement, at=at))
+            begin_accrual(self._state, agreement, is_provider=False, network_id=self._identity.network_id)
+            self._state.audit.record("user", "contract_opened", row.contract_id.hex(), "ok", at=at)
         return row
 
     def provider_peer_ids(self) -> set[str]:
