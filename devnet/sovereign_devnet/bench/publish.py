@@ -17,6 +17,7 @@ Machines are shared and noisy: only ratios within one run mean something, and pr
 where times don't. Every way has its turn in each round, and medians are shown. A floor is the same bytes through
 the bare primitives, measured in the same run. MB = 10^6 bytes. The limit of this machine is what a bar would show
 if nothing but those primitives took time, with every core busy and nobody else at work.
+[Where the time goes](where-the-time-goes.md) has profiles of what misses its bar.
 """
 
 
