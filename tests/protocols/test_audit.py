@@ -8,7 +8,7 @@ import pytest
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import CUSTOMER, NOW, PROVIDER, STRANGER
+from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, altered
 
 from sovereign_crypto.merkle import leaf_count, leaf_root
 from sovereign_protocols.audit import messages as m
@@ -201,7 +201,7 @@ def answer_to(asked, key=PROVIDER.device_key, **changes):
         (m.Challenge(challenge(contract=bytes(32)).raw), "unknown_contract"),
         (m.Challenge(challenge(at=NOW - 121).raw), "clock_skew"),
         (m.Challenge(b"nonsense"), "malformed"),
-        (m.Challenge(challenge().raw[:-1] + b"\0"), "signature"),
+        (m.Challenge(altered(challenge().raw)), "signature"),
         (note(key=STRANGER.device_key), "wrong_party"),
         (note(chunk=bytes(32)), "wrong_party"),
         (note(challenge=bytes(32)), "wrong_party"),

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
-from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, World
+from market_world import CUSTOMER, NOW, PROVIDER, STRANGER, World, altered
 
 from sovereign_protocols.errors import ConnectionLostError, RemoteProtocolError
 from sovereign_protocols.market.acts import Act, ActKind, sign_act
@@ -191,7 +191,7 @@ def record(**changes) -> m.ProbeRecord:
         (record(provider=STRANGER.device_key.public), "wrong_party"),
         (record(sent_at=NOW - 500), "clock_skew"),
         (m.ProbeRecord(b"nonsense"), "malformed"),
-        (m.ProbeRecord(record().receipt[:-1] + b"\0"), "signature"),
+        (m.ProbeRecord(altered(record().receipt)), "signature"),
         (m.WindowsQuery(bytes(32), NOW // 600, 5), "state"),
         (m.WindowsQuery(PROVIDER.device_key.public, 1, 5), "state"),
         (OfferQuery(), "malformed"),

@@ -151,3 +151,8 @@ class World:
             is_own=node.identity == PROVIDER.identity,
         )
         return dataclasses.replace(terms, **changes)
+
+
+def altered(raw: bytes) -> bytes:
+    """Change one bit at the end, where the signature is."""
+    return raw[:-1] + bytes([raw[-1] ^ 1])

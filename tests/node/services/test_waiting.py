@@ -116,8 +116,9 @@ async def test_a_failure_is_kept_with_its_reason_and_tried_later(state: State, n
     rig = Rig(state, projects)
     await rig.queued("photos")
     projects.refusal = "its disk is full"
-    await nursery.start(rig.queue.run)
+    # Before the queue runs: between two of its looks, a peer may be found there and come as well, for two tries.
     rig.come(DISK)
+    await nursery.start(rig.queue.run)
     await until(lambda: rig.queue.all()[0].reason)
     (item,) = await rig.queue.document()
     assert (item["project"], item["chunks"], item["bytes"], item["attempts"]) == ("photos", 3, 12_000_000, 1)

@@ -31,7 +31,7 @@ from sovereign_protocols.settle.bodies import (
     Voucher,
 )
 from sovereign_protocols.settle.meter import Meter
-from sovereign_protocols.settle.signed import NO_HASH, Signed, sign_body
+from sovereign_protocols.settle.signed import NO_HASH, Signed, parse_signed, sign_body
 from sovereign_protocols.settle.sponsor import statement_uptime
 
 log = structlog.get_logger(__name__)
@@ -61,6 +61,11 @@ class CustomerBooks(VoucherSigner):
         if fault is not None:
             raise fault
         return taken
+
+    def has_receipt(self, contract_id: bytes, after: int, content_hash: bytes) -> bool:
+        """Say whether a receipt with a number above `after` has this content. Blocks."""
+        raws = self.book.receipts(contract_id, after, self.newest_receipt(contract_id)[0])
+        return any(parse_signed(raw, Receipt, self._network_id).content_hash == content_hash for raw in raws)
 
     def _take_all(
         self, contract_id: bytes, receipts: Sequence[Signed[Receipt]]

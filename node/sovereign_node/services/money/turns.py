@@ -250,13 +250,12 @@ class Turn:
             if self._contract.state == "closed":
                 return await self._finish()
             report = await self._client.report(self._id)
-            newest = await trio.to_thread.run_sync(self._books.newest_receipt, self._id)
-            if report.body.inputs != newest[1]:
-                # Something changed between the two questions, unless the provider shows no receipt for it.
-                if (
-                    await self._take_receipts()
-                    and report.body.inputs
-                    != (await trio.to_thread.run_sync(self._books.newest_receipt, self._id))[1]
+            seq, content_hash = await trio.to_thread.run_sync(self._books.newest_receipt, self._id)
+            if report.body.inputs != content_hash:
+                # Something changed between the two questions, perhaps more than once: the provider must show the
+                # receipt that it named, not end with it.
+                if await self._take_receipts() and not await trio.to_thread.run_sync(
+                    self._books.has_receipt, self._id, seq, report.body.inputs
                 ):
                     raise OverMeteredError("the report rests on receipts that are not shown")
                 continue

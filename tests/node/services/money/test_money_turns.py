@@ -430,3 +430,24 @@ async def test_the_bill_and_the_wallet_say_what_the_books_say(world: MoneyWorld)
     earnings = wallet_of(world, "provider").earnings(forecast=True)
     assert (earnings["so_far_micro_vibe"], earnings["per_month_with_bonus_micro_vibe"]) == (5_500_000, 15_000_000)
     assert Tally().covers(Tally())
+
+
+async def test_what_comes_between_the_questions_is_no_cheating(
+    world: MoneyWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract_id = world.open()
+    answer = world.desk.handle
+    left = 6
+
+    def answer_while_chunks_come(caller, request):
+        nonlocal left
+        if left and isinstance(request, (m.ReportQuery, m.ReceiptQuery)):
+            left -= 1
+            world.put(contract_id, 1_000_000)
+        return answer(caller, request)
+
+    monkeypatch.setattr(world.desk, "handle", answer_while_chunks_come)
+    assert await world.turn(contract_id)
+    assert left == 0
+    assert world.books["customer"].newest(contract_id, MeterDispute) == []
+    assert world.row(contract_id, "customer").stored_bytes == 6_000_000
